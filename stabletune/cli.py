@@ -1,0 +1,170 @@
+"""The command line: arguments to calls, results to standard output, errors to exit codes. The only print.
+
+Exit codes: 0 done; 1 several failures in a row, or anything unforeseen; 2 a mistake in what was asked, or trial 0
+cannot run; 3 nothing is recommended; 4 a run spiked; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from stabletune.study.outcome import StudyResult
+
+DONE, FAILED, MISTAKE, NOTHING, SPIKED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+app = typer.Typer(
+    name="stabletune",
+    help="Find settings for Adam that are spike-free yet fast, and prove them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Path of the config file.", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Output folder of a search.", show_default=False)]
+
+
+@app.command()
+def search(
+    config: ConfigArgument,
+    output: Annotated[Optional[Path], typer.Option(help="Output folder, in place of the config's.")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the output folder.")] = False,
+    set_: Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")] = None,  # noqa: UP045
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the recommendation as one JSON object.")] = False,
+    executor: Annotated[str, typer.Option(help="ray_tune, or inline: in this process, for debugging.")] = "ray_tune",
+) -> None:
+    """Search, prove, and write the recommended settings."""
+    with _errors_as_exit_codes():
+        from stabletune.study.run import search as run_search
+        from stabletune.terminal import watching
+
+        with watching(quiet=quiet) as listener:
+            result = run_search(
+                config,
+                output=output,
+                resume=resume,
+                overrides=set_ or (),
+                listener=listener,
+                executor=executor,
+            )
+        _print_result(result, as_json=as_json)
+        raise typer.Exit(DONE if result.recommendation is not None else NOTHING)
+
+
+@app.command()
+def trial(
+    config: ConfigArgument,
+    param: Annotated[Optional[list[str]], typer.Option(metavar="NAME=VALUE", help="A hyperparameter.")] = None,  # noqa: UP045
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; budget.trial_steps unless given.")] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option(help="Seed; the config's unless given.")] = None,  # noqa: UP045
+    output: Annotated[Optional[Path], typer.Option(help="Folder for measurements.jsonl and losses.npy.")] = None,  # noqa: UP045
+) -> None:
+    """Run the baseline, or other settings, once in this process with its signals shown live."""
+    with _errors_as_exit_codes():
+        from stabletune.single_trial import run_single_trial
+        from stabletune.terminal import trial_summary, watching
+
+        with watching(quiet=False) as listener:
+            result = run_single_trial(config, param or (), steps=steps, seed=seed, output=output, listener=listener)
+        if result.status == "failed":
+            _fail(result.reason, FAILED, result.traceback)
+        print(trial_summary(result))
+        raise typer.Exit(SPIKED if result.is_spiky else DONE)
+
+
+@app.command()
+def report(run_dir: RunArgument) -> None:
+    """Rewrite report.html from the files of a search."""
+    with _errors_as_exit_codes():
+        from stabletune.results.report import write_report
+        from stabletune.results.store import RunFolder
+
+        print(write_report(RunFolder(run_dir)))
+
+
+@app.command()
+def export(
+    run_dir: RunArgument,
+    format_: Annotated[str, typer.Option("--format", help="See `stabletune list formats`.")],
+) -> None:
+    """Print the recommended settings in another tool's words."""
+    with _errors_as_exit_codes():
+        from stabletune.errors import OutputFolderError
+        from stabletune.results.exporters import export as export_as
+        from stabletune.results.store import RunFolder
+
+        folder = RunFolder(run_dir)
+        folder.config()
+        recommendation = folder.recommendation()
+        if recommendation is None:
+            raise OutputFolderError(
+                f"{run_dir}: must hold recommended.yaml, but nothing was recommended there. "
+                "Finish the search with --resume first."
+            )
+        print(export_as(recommendation, format_).rstrip("\n"))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Optional[str], typer.Argument(help="search-spaces, workloads, samplers or formats.")] = None,  # noqa: UP045
+) -> None:
+    """Print what can be named in a config."""
+    with _errors_as_exit_codes():
+        from stabletune.catalog import catalog
+
+        print(catalog(what))
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _print_result(result: StudyResult, *, as_json: bool) -> None:
+    if as_json:
+        content: dict[str, Any] | None = result.recommendation.to_dict() if result.recommendation else None
+        print(json.dumps(content, allow_nan=False) if content else "null")
+        if content is None:
+            print(result.message, file=sys.stderr)
+        return
+    from stabletune.terminal import study_summary
+
+    print(study_summary(result))
+
+
+@contextlib.contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    """Turn the exceptions of ``stabletune.errors`` into one message and the documented exit code."""
+    from stabletune import errors
+
+    try:
+        yield
+    except errors.BaselineFailed as error:
+        _fail(error, MISTAKE, error.traceback)
+    except errors.FailedTrials as error:
+        _fail(error, FAILED, error.traceback)
+    except errors.StabletuneError as error:
+        _fail(error, MISTAKE)
+    except KeyboardInterrupt:
+        _fail("interrupted; every finished trial is kept. Go on with --resume.", INTERRUPTED)
+
+
+def _fail(error: object, code: int, traceback: str | None = None) -> NoReturn:
+    if traceback:
+        print(traceback.rstrip("\n"), file=sys.stderr)
+    print(f"stabletune: {error}" if code == INTERRUPTED else str(error), file=sys.stderr)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()

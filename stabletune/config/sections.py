@@ -1,0 +1,145 @@
+"""What config.yaml may say, as frozen pydantic models; every field carries its rule in the reader's words."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from stabletune.schedules import ScheduleName
+
+Metric = Literal["final_loss", "loss_auc", "steps_to_target"]
+SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "qmc", "random"]
+DEFAULT_OVERHEAD = 0.15
+_ADDRESS = re.compile(r"local|auto|(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
+
+
+class Rule(NamedTuple):
+    """What a value must be, reading on from its key, and what to do about it."""
+
+    says: str
+    remedy: str
+
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a switch is no number")
+    return value
+
+
+def _an_address(value: Any) -> Any:
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        raise ValueError("not an address")
+    return value
+
+
+_AT_LEAST_ONE = Rule("must be a whole number of at least 1", "Set it to 1 or more.")
+_POSITIVE = Rule("must be a number above 0", "Set a positive number.")
+_SHARE = Rule("must lie in 0 <= share < 1", "0.05 is 5 % of the full horizon.")
+
+Whole = Annotated[int, BeforeValidator(_no_switch)]
+Real = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[Whole, Field(ge=1), _AT_LEAST_ONE]
+
+
+class Section(BaseModel):
+    """A mapping of known keys that cannot change once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def _conflict(self, key: str, rule: str, remedy: str) -> NoReturn:
+        """Raise for a key that breaks a rule together with another."""
+        value = getattr(self, key)
+        raise PydanticCustomError("conflict", "conflict", {"key": key, "rule": rule, "value": value, "remedy": remedy})
+
+
+class Budget(Section):
+    """How much may be spent, and how much is to be proven."""
+
+    trials: Count = 40
+    trial_steps: Count = 500
+    full_steps: Count = 2500
+    confirm_seeds: Count = 5
+    wall_minutes: Annotated[
+        Annotated[Real, Field(gt=0)] | None, Rule("must be null or a number above 0", "null sets no limit.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_horizon(self) -> Budget:
+        if self.trial_steps > self.full_steps:
+            rule = f"must be at most full_steps, which is {self.full_steps}"
+            self._conflict("trial_steps", rule, "Shorten the trial or lengthen budget.full_steps.")
+        return self
+
+
+class Objective(Section):
+    """What is minimized."""
+
+    metric: Annotated[Metric, Rule("must be one of final_loss, loss_auc, steps_to_target", "Name one of them.")] = (
+        "final_loss"
+    )
+    source: Annotated[Literal["train", "eval"], Rule("must be train or eval", "Name one of them.")] = "train"
+    target: Annotated[Real | None, Rule("must be null or a finite number", "Give the loss to be reached.")] = None
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Objective:
+        if self.metric == "steps_to_target" and self.target is None:
+            self._conflict("target", "must be a number for steps_to_target", "Give the loss to be reached.")
+        return self
+
+
+class Schedule(Section):
+    """The learning rate over the full horizon."""
+
+    name: Annotated[ScheduleName, Rule("must be one of constant, cosine, linear, wsd", "Name one of them.")] = (
+        "constant"
+    )
+    warmup_ratio: Annotated[Real, Field(ge=0, lt=1), _SHARE] = 0.0
+
+
+class Signals(Section):
+    """How much measuring is done: a share of the training cost, or every so many steps; one of the two is None."""
+
+    overhead: Annotated[
+        Annotated[Real, Field(gt=0, le=1)] | None, Rule("must lie in 0 < overhead <= 1", "0.15 spends 15 % on top.")
+    ] = None
+    every: Annotated[Annotated[Whole, Field(ge=1)] | None, _AT_LEAST_ONE] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_overhead(cls, written: Any) -> Any:
+        if isinstance(written, dict) and written.get("overhead") is None and written.get("every") is None:
+            return {**written, "overhead": DEFAULT_OVERHEAD}
+        return written
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Signals:
+        if self.overhead is not None and self.every is not None:
+            rule = f"must not be given together with overhead ({self.overhead})"
+            self._conflict("every", rule, "Remove one of the two.")
+        return self
+
+
+class Resources(Section):
+    """What one trial gets, how many run at once, and on which Ray cluster."""
+
+    cpus_per_trial: Annotated[Real, Field(gt=0), _POSITIVE] = 1.0
+    gpus_per_trial: Annotated[Real, Field(ge=0), Rule("must be a number of at least 0", "0.25 shares one GPU.")] = 0.0
+    max_concurrent: Annotated[
+        Annotated[Whole, Field(ge=1)] | None,
+        Rule("must be null or a whole number of at least 1", "null runs as many as the resources allow."),
+    ] = None
+    address: Annotated[
+        str,
+        BeforeValidator(_an_address),
+        Rule("must be local, auto, HOST:PORT or ray://HOST:PORT", "local starts Ray on this machine."),
+    ] = "local"
+
+    @model_validator(mode="after")
+    def _check_gpu_share(self) -> Resources:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+            self._conflict("gpus_per_trial", "must be whole above 1", "Only one GPU can be shared by several trials.")
+        return self

@@ -1,0 +1,72 @@
+"""Every error stabletune raises on purpose.
+
+    StabletuneError
+    ├── ConfigError            a config, search space or command argument breaks a rule (all mistakes together)
+    ├── OutputFolderError      the output folder holds another search, or lacks what a command needs
+    ├── ResourceError          the machine or cluster lacks what a trial asks for
+    ├── WorkloadError          the user's training task cannot be built or does not keep the contract
+    │   └── LossFloorError     a loss at or below ``loss_floor``: its logarithm does not exist
+    ├── MeasurementError       a signal cannot be measured on this model or optimizer
+    ├── FailedTrials           the search cannot go on; carries the traceback of the user's code
+    │   ├── BaselineFailed     trial 0 cannot run
+    │   └── RepeatedFailures   several trials in a row failed
+    └── ExportError            a setting or a format that an exporter does not know
+
+Messages read ``<where>: <rule in the reader's terms>, but got <value>. <remedy>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StabletuneError(Exception):
+    """The root of the tree: catch it to catch everything stabletune raises on purpose."""
+
+
+class ConfigError(StabletuneError):
+    """One or several mistakes in what the user wrote, each a full sentence."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class OutputFolderError(StabletuneError):
+    """The output folder cannot be used for what was asked."""
+
+
+class ResourceError(StabletuneError):
+    """The machine or cluster lacks what a trial asks for."""
+
+
+class WorkloadError(StabletuneError):
+    """The user's training task cannot be built, or breaks the workload contract."""
+
+
+class LossFloorError(WorkloadError):
+    """A loss at or below ``loss_floor``, of which no logarithm exists."""
+
+
+class MeasurementError(StabletuneError):
+    """A signal cannot be measured on this model or optimizer."""
+
+
+class FailedTrials(StabletuneError):
+    """The search cannot go on; ``traceback`` is the user's code's own, or empty."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        self.traceback = traceback
+        super().__init__(message)
+
+
+class BaselineFailed(FailedTrials):
+    """Trial 0, the baseline, cannot run."""
+
+
+class RepeatedFailures(FailedTrials):
+    """Several trials in a row failed."""
+
+
+class ExportError(StabletuneError):
+    """A setting or a format that an exporter does not know."""

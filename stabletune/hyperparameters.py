@@ -1,0 +1,73 @@
+"""The hyperparameters a config may search or set: torch's names, torch's defaults, and what each may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+WORKLOAD_ARGS = "workload_args."
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """One tunable setting.
+
+    ``default`` is torch.optim.AdamW's (None: off). A number lies in ``low`` to ``high``; ``low`` itself belongs to it
+    only if ``includes_low``, ``high`` never does. A switch (``is_switch``) is true or false.
+    """
+
+    name: str
+    default: float | bool | None
+    low: float = 0.0
+    high: float = math.inf
+    includes_low: bool = True
+    is_nullable: bool = False
+    is_switch: bool = False
+    is_implemented: bool = True
+
+    @property
+    def rule(self) -> str:
+        """What a value must be, reading on from the name."""
+        if self.is_switch:
+            return "must be true or false"
+        low = f"{self.low:g} <= {self.name}" if self.includes_low else f"{self.low:g} < {self.name}"
+        number = f"{low} must hold" if math.isinf(self.high) else f"{low} < {self.high:g} must hold"
+        return f"{number}, or null to switch it off" if self.is_nullable else number
+
+    def accepts(self, value: Any) -> bool:
+        """Whether ``value`` keeps the rule."""
+        if value is None:
+            return self.is_nullable
+        if self.is_switch or isinstance(value, bool):
+            return self.is_switch and isinstance(value, bool)
+        if not isinstance(value, (int, float)):
+            return False
+        return (self.low < value or (self.includes_low and value == self.low)) and value < self.high
+
+
+def _mitigation(name: str, is_implemented: bool = True) -> Hyperparameter:
+    return Hyperparameter(name, None, includes_low=False, is_nullable=True, is_implemented=is_implemented)
+
+
+HYPERPARAMETERS: dict[str, Hyperparameter] = {
+    hyperparameter.name: hyperparameter
+    for hyperparameter in (
+        Hyperparameter("lr", 1e-3, includes_low=False),
+        Hyperparameter("beta1", 0.9, high=1.0),
+        Hyperparameter("beta2", 0.999, high=1.0),
+        Hyperparameter("eps", 1e-8),
+        Hyperparameter("weight_decay", 1e-2),
+        _mitigation("max_grad_norm"),
+        _mitigation("update_clip"),
+        _mitigation("second_moment_clip"),
+        _mitigation("second_moment_reset", is_implemented=False),
+        Hyperparameter("amsgrad", False, is_switch=True),
+        Hyperparameter("warmup_ratio", 0.0, high=1.0),
+    )
+}
+
+
+def default_settings() -> dict[str, Any]:
+    """Every hyperparameter at torch.optim.AdamW's default, mitigations off."""
+    return {name: hyperparameter.default for name, hyperparameter in HYPERPARAMETERS.items()}

@@ -1,0 +1,116 @@
+"""The one object a training loop talks to: counts steps, measures when due, returns what it read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stabletune.monitor.reading import Probe
+from stabletune.monitor.schedule import Budget, EveryNth, Schedule
+from stabletune.records import Measurement
+from stabletune.signals.adam_state import check_optimizer
+from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
+
+
+class StabilityMonitor:
+    """Watches how close training is to the edge where Adam's loss spikes.
+
+    Args:
+        model: the module being trained, whose buffers, modes and gradients are left as they are.
+        optimizer: torch's Adam or AdamW, or InstrumentedAdamW.
+        probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
+        every: measure at each N-th step; ``overhead`` is then ignored.
+        overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
+        steps: how many steps the run will have, if known: the budget is then planned over them.
+
+    Raises:
+        MeasurementError: the optimizer is none of these.
+        ValueError: ``every``, ``overhead`` or ``steps`` is out of range.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        probe: Callable[[], Tensor] | None = None,
+        every: int | None = None,
+        overhead: float = 0.05,
+        *,
+        steps: int | None = None,
+    ) -> None:
+        check_optimizer(optimizer)
+        self._optimizer = optimizer
+        self._probe = probe
+        self._reader = Probe(model, optimizer)
+        self._schedule = _schedule(every, overhead, steps)
+        self._n_steps = 0
+        self._spent = 0.0
+        self._before: SecondMomentSums | None = None
+
+    @property
+    def spent(self) -> float:
+        """What measuring has cost so far, in gradients (one forward and backward pass)."""
+        return self._spent
+
+    @property
+    def overhead(self) -> float:
+        """``spent`` as a share of the steps so far."""
+        return self._spent / max(1, self._n_steps)
+
+    def step(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement | None:
+        """Count a step and measure if it is due; call it after ``optimizer.step()``.
+
+        Args:
+            loss: the step's loss, a number or a scalar tensor (read only when a measurement is due).
+            closure: recomputes the loss, without ``backward``; not needed with a ``probe``.
+
+        Returns:
+            The measurement, or None when none was due.
+
+        Raises:
+            MeasurementError: the loss cannot be differentiated twice.
+        """
+        self._n_steps += 1
+        measurement = self.measure(loss, closure) if self._schedule.is_due(self._n_steps) else None
+        is_next_due = self._schedule.is_due(self._n_steps + 1)
+        self._before = sum_second_moments(self._optimizer) if is_next_due else None
+        return measurement
+
+    def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
+        """Measure now, due or not, and charge the budget."""
+        closure = self._probe or closure
+        fields, cost = self._reader.read(closure) if closure is not None else ({}, 0.0)
+        if self._before is not None:
+            fields["v_hat_decay"] = v_hat_decay(self._before, sum_second_moments(self._optimizer))
+        measurement = Measurement(
+            step=self._n_steps,
+            loss=float(loss.detach()) if isinstance(loss, Tensor) else float(loss),
+            lr=float(self._optimizer.param_groups[0]["lr"]),
+            **fields,
+        )
+        self._spent += cost
+        self._schedule.record(measurement, cost)
+        return measurement
+
+
+def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:
+    if every is not None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f"StabilityMonitor: every must be a whole number of at least 1, but got {every!r}. "
+                "Leave it out to measure by overhead."
+            )
+        return EveryNth(every)
+    if isinstance(overhead, bool) or not isinstance(overhead, (int, float)) or not 0 < overhead <= 1:
+        raise ValueError(
+            f"StabilityMonitor: 0 < overhead <= 1 must hold, but got {overhead!r}. Give a share such as 0.05."
+        )
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise ValueError(
+            f"StabilityMonitor: steps must be a whole number of at least 1, but got {steps!r}. "
+            "Leave it out if the length is unknown."
+        )
+    return Budget(overhead, steps)

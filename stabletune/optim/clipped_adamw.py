@@ -1,0 +1,134 @@
+"""One AdamW step with per-tensor update clipping and second-moment clipping, over lists of tensors.
+
+In: the gradients in ``p.grad`` and one parameter group. Out: parameters and state changed in place, and the factor by
+which each tensor's learning rate was shrunk. Same order of operations as torch's foreach AdamW, so that the bits agree
+as long as neither rule bites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stabletune.optim.second_moment_clip import clip_by_second_moment
+
+State = MutableMapping[Tensor, dict[str, Any]]
+
+
+def update_clip_factors(grads: list[Tensor], roots: list[Tensor], *, limit: float, eps: float) -> list[Tensor]:
+    """Shrink each tensor's step by how far its update leaves unit size.
+
+    c = 1 / max(1, rms / d),   rms = √mean(g² / max(v̂, ε²)),   v̂ already holding this step's g
+
+    Args:
+        grads: gradients that entered the moments.
+        roots: √v̂ of each tensor, same shapes.
+        limit: d > 0; 1 in the source.
+        eps: ε of the optimizer.
+
+    Returns:
+        One 0-dimensional float64 tensor each, in (0, 1]; left on the device, so that nothing is synchronised.
+
+    Cost: three elementwise passes and one temporary.
+    Source: StableAdamW, arXiv:2304.13013, section 3.2.
+    """
+    floors = torch._foreach_clamp_min(roots, max(eps, torch.finfo(roots[0].dtype).tiny))
+    norms = torch._foreach_norm(torch._foreach_div(grads, floors))
+    squares = [norm.double().square() / max(1, grad.numel()) for norm, grad in zip(norms, grads, strict=True)]
+    return [1 / (square.sqrt() / limit).clamp_min(1.0) for square in squares]
+
+
+def clipped_adamw_step(group: dict[str, Any], state: State) -> dict[Tensor, Tensor]:
+    """Take one AdamW step for one group with ``update_clip`` and ``second_moment_clip``.
+
+    m ← b1 m + (1-b1) g,  v ← b2 v + (1-b2) g²,  θ ← θ - c η (λ θ + m̂ / (√v̂ + ε))
+
+    with g clipped by ``second_moment_clip`` before both moments and c of ``update_clip_factors``; the decay uses the
+    same shrunk learning rate. With amsgrad, v̂ is the running maximum, for c too.
+
+    Args:
+        group: a parameter group with torch's AdamW keys and the two mitigations' (None is off).
+        state: the optimizer's state, filled on a parameter's first step.
+
+    Returns:
+        The factors c by parameter; empty if ``update_clip`` is off.
+    """
+    params = [p for p in group["params"] if p.grad is not None]
+    if not params:
+        return {}
+    states = [_state_of(p, state, group) for p in params]
+    beta1, beta2 = (float(beta) for beta in group["betas"])
+    grads = _gradients(params, states, group)
+    torch._foreach_lerp_([s["exp_avg"] for s in states], grads, 1 - beta1)
+    second_moments = [s["exp_avg_sq"] for s in states]
+    torch._foreach_mul_(second_moments, beta2)
+    torch._foreach_addcmul_(second_moments, grads, grads, 1 - beta2)
+    if group["amsgrad"]:
+        maxima = [s["max_exp_avg_sq"] for s in states]
+        torch._foreach_maximum_(maxima, second_moments)
+        second_moments = maxima
+    torch._foreach_add_([s["step"] for s in states], 1)
+    steps = [float(s["step"]) for s in states]
+    roots = list(torch._foreach_sqrt(second_moments))
+    torch._foreach_div_(roots, [(1 - beta2**t) ** 0.5 for t in steps])
+    factors: list[Tensor] | None = None
+    if group["update_clip"] is not None:
+        factors = update_clip_factors(grads, roots, limit=group["update_clip"], eps=group["eps"])
+    _descend(params, states, roots, group, factors, [1 - beta1**t for t in steps])
+    return {} if factors is None else dict(zip(params, factors, strict=True))
+
+
+def _descend(
+    params: list[Tensor],
+    states: list[dict[str, Any]],
+    roots: list[Tensor],
+    group: dict[str, Any],
+    factors: list[Tensor] | None,
+    corrections: list[float],
+) -> None:
+    lr, decay = float(group["lr"]), float(group["weight_decay"])
+    if decay != 0 and factors is None:
+        torch._foreach_mul_(params, 1 - lr * decay)
+    elif decay != 0 and factors is not None:
+        torch._foreach_mul_(params, [1 - lr * decay * factor for factor in factors])
+    torch._foreach_add_(roots, group["eps"])
+    if factors is not None:
+        torch._foreach_div_(roots, factors)
+    moments = [s["exp_avg"] for s in states]
+    torch._foreach_addcdiv_(params, moments, roots, [(lr / correction) * -1 for correction in corrections])
+
+
+def _gradients(params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> list[Tensor]:
+    grads = [p.grad for p in params if p.grad is not None]
+    if group["maximize"]:
+        grads = list(torch._foreach_neg(grads))
+    limit = group["second_moment_clip"]
+    if limit is None:
+        return grads
+    beta2 = float(group["betas"][1])
+    return [
+        clip_by_second_moment(grad, s["exp_avg_sq"], limit=limit, beta2=beta2, n_steps=int(s["step"]))
+        for grad, s in zip(grads, states, strict=True)
+    ]
+
+
+def _state_of(param: Tensor, state: State, group: dict[str, Any]) -> dict[str, Any]:
+    if torch.is_complex(param) or (param.grad is not None and param.grad.is_sparse):
+        kind = "complex parameters" if torch.is_complex(param) else "sparse gradients"
+        raise ValueError(
+            f"InstrumentedAdamW: update_clip and second_moment_clip need real, dense gradients, but got {kind}. "
+            "Leave both at None for this parameter group."
+        )
+    entry = state[param]
+    if not entry:
+        entry["step"] = torch.tensor(0.0, dtype=torch.get_default_dtype() if _is_double() else torch.float32)
+        for name in ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ())):
+            entry[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+    return entry
+
+
+def _is_double() -> bool:
+    return torch.get_default_dtype() == torch.float64

@@ -1,0 +1,144 @@
+"""The frozen nouns that cross process borders: plain data, picklable, free of torch, optuna and ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+
+Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
+Purpose = Literal["search", "confirmation", "baseline"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What was read at one step; None where it was not measured. Definitions: the modules of ``signals``.
+
+    ``step`` counts the calls of ``StabilityMonitor.step`` from 1; ``loss`` is the loss given there; ``lr`` is the
+    first parameter group's.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    sharpness_ratio: float | None = None
+    residual: float | None = None
+    has_converged: bool | None = None
+    sharpness_ratio_masked: float | None = None
+    gradient_curvature_ratio: float | None = None
+    gradient_curvature_ratio_paper: float | None = None
+    alignment: float | None = None
+    v_hat_staleness: float | None = None
+    v_hat_decay: float | None = None
+    update_rms: float | None = None
+    gradient_norm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkloadReference:
+    """Where the user's function lives: a file's absolute path, a module, or neither for a built-in name."""
+
+    function: str
+    path: str | None = None
+    module: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """Everything a worker needs to run one trial; the same spec gives the same trial.
+
+    ``params`` holds every optimizer hyperparameter and ``warmup_ratio``; ``workload_args`` the function's keywords,
+    searched ones included. ``slow_limit`` is (step, loss): a trailing median above it there is pruned.
+    """
+
+    number: int
+    purpose: Purpose
+    seed: int
+    steps: int
+    full_steps: int
+    params: Mapping[str, Any]
+    workload: WorkloadReference
+    workload_args: Mapping[str, Any]
+    schedule: str
+    metric: str
+    source: str
+    target: float | None
+    overhead: float | None
+    every: int | None
+    stops_on_spike: bool
+    predicts: bool
+    slow_limit: tuple[int, float] | None = None
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def warmup_steps(self) -> int:
+        """Warm-up length in optimizer steps, a share of the full horizon."""
+        return round(float(self.params["warmup_ratio"]) * self.full_steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a running trial is."""
+
+    number: int
+    purpose: Purpose
+    seed: int
+    step: int
+    steps: int
+    loss: float
+    sharpness_ratio: float | None
+    v_hat_staleness: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One loss spike: its first step, the last step in it, its worst loss over the median before it.
+
+    ``severity`` is the sum of log(loss / median) over the episode; ``steps_lost`` counts the steps until the loss is
+    back at the median that preceded it.
+    """
+
+    start: int
+    end: int
+    worst_ratio: float
+    severity: float
+    steps_lost: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """What came of one trial.
+
+    ``losses`` has one float64 per optimizer step; ``objective`` is None if not reached; ``spike_score`` is the worst
+    of the run, 1 the limit; ``risk`` the forecast probability of a spike before the full horizon.
+    """
+
+    spec: TrialSpec
+    status: Status
+    reason: str
+    losses: NDArray[np.float64]
+    measurements: tuple[Measurement, ...] = ()
+    episodes: tuple[Episode, ...] = ()
+    spike_score: float = 0.0
+    objective: float | None = None
+    overhead: float = 0.0
+    seconds: float = 0.0
+    risk: float | None = None
+    traceback: str | None = None
+    device: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done."""
+        return int(self.losses.size)
+
+    @property
+    def is_spiky(self) -> bool:
+        """Whether the loss spiked or stopped being finite."""
+        return bool(self.episodes) or self.status == "diverged"

@@ -1,0 +1,87 @@
+"""What one run leaves step by step: every loss, every measurement, its spikes, and its traceback if it raised.
+
+Flows in: a ``TrialResult`` and the folder that is its own; flows out: the same arrays and rows for the report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabletune.records import FORMAT_VERSION, TrialResult
+from stabletune.results.atomic_files import replace_file
+
+LOSSES = "losses.npy"
+MEASUREMENTS = "measurements.jsonl"
+EPISODES = "episodes.jsonl"
+TRACEBACK = "traceback.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """One run's history: ``losses`` per step, measurements and episodes as plain rows."""
+
+    losses: NDArray[np.float64]
+    measurements: tuple[Mapping[str, Any], ...]
+    episodes: tuple[Mapping[str, Any], ...]
+
+    def series(self, field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The steps at which ``field`` was measured, and its readings there."""
+        pairs = [(row["step"], row[field]) for row in self.measurements if row.get(field) is not None]
+        steps, values = zip(*pairs, strict=True) if pairs else ((), ())
+        return np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+
+
+def write_curves(folder: Path, result: TrialResult) -> None:
+    """Write a run's files, replacing those of an earlier attempt."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(result.losses, dtype=np.float64))
+    replace_file(folder / LOSSES, buffer.getvalue())
+    replace_file(folder / MEASUREMENTS, _lines(map(dataclasses.asdict, result.measurements)))
+    _replace_or_remove(folder / EPISODES, _lines(map(dataclasses.asdict, result.episodes)))
+    _replace_or_remove(folder / TRACEBACK, result.traceback or "")
+
+
+def read_curves(folder: Path) -> Curves | None:
+    """A run's history, or None while it has none."""
+    if not (folder / LOSSES).exists():
+        return None
+    losses = np.load(folder / LOSSES, allow_pickle=False)
+    return Curves(losses, _rows(folder / MEASUREMENTS), _rows(folder / EPISODES))
+
+
+def finite_or_none(value: Any) -> Any:
+    """``value`` with every non-finite float in it replaced by None, which JSON can say."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite_or_none(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(entry) for entry in value]
+    return value
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    versioned = ({**finite_or_none(row), "version": FORMAT_VERSION} for row in rows)
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in versioned)
+
+
+def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:
+    if not path.exists():
+        return ()
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+
+
+def _replace_or_remove(path: Path, content: str) -> None:
+    if content:
+        replace_file(path, content)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,182 @@
+"""What a search hands to the user: settings, the evidence for them, and where they come from.
+
+Flows in: values from ``study``, or ``recommended.yaml``. Flows out: that file, an optimizer, the exporters' input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stabletune.errors import OutputFolderError
+from stabletune.records import FORMAT_VERSION
+from stabletune.results.atomic_files import replace_file
+from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
+from stabletune.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    import torch
+
+REQUIRED = ("lr", "beta1", "beta2", "eps", "weight_decay")
+MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset")
+KNOWN = ("optimizer", *REQUIRED, *MITIGATIONS, "amsgrad", "schedule", "workload_args")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """Settings that held at the full horizon on fresh seeds.
+
+    ``settings``: every optimizer hyperparameter and the schedule; ``evidence``: the proof; ``provenance``: versions,
+    device and seed. The keys are those of ``recommended.yaml``.
+    """
+
+    settings: Mapping[str, Any]
+    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recommendation:
+        """Read ``recommended.yaml``.
+
+        Raises:
+            OutputFolderError: the file is absent or breaks a rule; all mistakes together.
+        """
+        path = Path(path).expanduser()
+        content = read_yaml_mapping(path)
+        problems = list(_problems(content))
+        if problems:
+            raise OutputFolderError("\n".join(f"{path}: {problem}" for problem in problems))
+        settings = {**content["settings"], **_numbers(content["settings"])}
+        return cls(settings, content.get("evidence") or {}, content.get("provenance") or {})
+
+    def save(self, path: str | Path) -> None:
+        """Write ``recommended.yaml`` in one step."""
+        replace_file(Path(path).expanduser(), as_yaml(self.to_dict()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``recommended.yaml`` as plain data."""
+        return {
+            "version": FORMAT_VERSION,
+            "settings": _plain(self.settings),
+            "evidence": _plain(self.evidence),
+            "provenance": _plain(self.provenance),
+        }
+
+    def build_optimizer(self, params: Iterable[Any]) -> torch.optim.Optimizer:
+        """These settings as an optimizer: torch's AdamW, or ``InstrumentedAdamW`` when a mitigation is set."""
+        settings = self.settings
+        common: dict[str, Any] = {
+            "lr": float(settings["lr"]),
+            "betas": (float(settings["beta1"]), float(settings["beta2"])),
+            "eps": float(settings["eps"]),
+            "weight_decay": float(settings["weight_decay"]),
+            "amsgrad": bool(settings.get("amsgrad", False)),
+        }
+        mitigations = {name: settings[name] for name in MITIGATIONS if settings.get(name) is not None}
+        if mitigations:
+            from stabletune.optim.instrumented_adamw import InstrumentedAdamW
+
+            return InstrumentedAdamW(params, **common, **mitigations)
+        from torch.optim import AdamW
+
+        return AdamW(params, **common)
+
+
+def settings_from(
+    params: Mapping[str, Any], schedule: str, *, workload_args: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The ``settings`` of a recommendation from a trial's ``params`` (``warmup_ratio`` among them) and the schedule.
+
+    ``workload_args`` are the searched ones only; without any the key is left out.
+    """
+    settings: dict[str, Any] = {"optimizer": "AdamW"}
+    settings.update({name: params[name] for name in REQUIRED})
+    settings.update({name: params.get(name) for name in MITIGATIONS})
+    settings["amsgrad"] = bool(params.get("amsgrad", False))
+    settings["schedule"] = {"name": schedule, "warmup_ratio": float(params.get("warmup_ratio") or 0.0)}
+    return {**settings, "workload_args": dict(workload_args)} if workload_args else settings
+
+
+def _problems(content: Mapping[str, Any]) -> Iterable[str]:
+    """What is wrong with a loaded ``recommended.yaml``."""
+    if content.get("version") != FORMAT_VERSION:
+        yield (
+            f"version: must be {FORMAT_VERSION}, but got {content.get('version')!r}. "
+            "Read the file with the stabletune that wrote it."
+        )
+    for section in ("settings", "evidence", "provenance"):
+        if not isinstance(content.get(section, {}), dict):
+            yield f"{section}: must be a mapping, but got {content[section]!r}. Restore the file."
+    settings = content.get("settings")
+    if not isinstance(settings, dict):
+        if settings is None:
+            yield "settings: must be there, but got nothing. Restore the file."
+        return
+    for name in settings:
+        if name not in KNOWN:
+            yield f"settings.{name}: must be a known setting, but got {settings[name]!r}. Known: {', '.join(KNOWN)}."
+    for name in REQUIRED + MITIGATIONS:
+        yield from _number_problem(name, settings.get(name))
+    if not isinstance(settings.get("amsgrad", False), bool):
+        yield f"settings.amsgrad: must be true or false, but got {settings['amsgrad']!r}. Write one of the two."
+    yield from _schedule_problems(settings.get("schedule", {"name": "constant"}))
+
+
+def _number_problem(name: str, value: Any) -> Iterable[str]:
+    if value is None and name in MITIGATIONS:
+        return
+    rule = _rule(name)
+    number = _number(value)
+    if number is None or not rule[1](number):
+        yield f"settings.{name}: {rule[0]} must hold, but got {value!r}. Restore the value that was recommended."
+
+
+def _rule(name: str) -> tuple[str, Any]:
+    if name in ("beta1", "beta2"):
+        return f"0 <= {name} < 1", lambda number: 0 <= number < 1
+    if name in MITIGATIONS or name == "lr":
+        return f"{name} > 0", lambda number: number > 0
+    return f"{name} >= 0", lambda number: number >= 0
+
+
+def _schedule_problems(schedule: Any) -> Iterable[str]:
+    if not isinstance(schedule, dict):
+        yield f"settings.schedule: must be a mapping, but got {schedule!r}. Write {{name: constant}}."
+        return
+    if schedule.get("name") not in SCHEDULES:
+        names = ", ".join(SCHEDULES)
+        yield f"settings.schedule.name: must be one of {names}, but got {schedule.get('name')!r}. Name one of them."
+    ratio = _number(schedule.get("warmup_ratio", 0.0))
+    if ratio is None or not 0 <= ratio <= 1:
+        yield (
+            "settings.schedule.warmup_ratio: 0 <= warmup_ratio <= 1 must hold, "
+            f"but got {schedule['warmup_ratio']!r}. Restore the value that was recommended."
+        )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also from a string such as ``1e-5``, which YAML 1.1 does not take for one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(settings: Mapping[str, Any]) -> dict[str, float]:
+    names = (name for name in REQUIRED + MITIGATIONS if settings.get(name) is not None)
+    return {name: float(settings[name]) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types YAML and JSON know: numpy scalars become Python's, tuples lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value.item() if hasattr(value, "item") else value

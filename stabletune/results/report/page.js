@@ -1,0 +1,92 @@
+"use strict";
+// Draws the charts in the colors of the page's own style, and sorts tables by their heads.
+(() => {
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const roleColor = (role) => color(role === "nearest" || role === "best so far" ? "recommended" : role);
+  const symbols = {completed: "circle", stopped: "square", diverged: "triangle-up", pruned: "circle-open", failed: "x"};
+  const quiet = {displaylogo: false, responsive: true, displayModeBar: "hover",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"]};
+
+  const traceOf = (trace, named) => {
+    const stroke = roleColor(trace.role);
+    const key = trace.name + (trace.is_mark ? trace.role : "");
+    const isFirst = !named.has(key);
+    named.add(key);
+    const shared = {x: trace.x, y: trace.y, name: trace.is_mark ? `${trace.role}: spike` : trace.name,
+      legendgroup: key, showlegend: isFirst, yaxis: trace.axis === 2 ? "y2" : "y"};
+    if (trace.is_bar) return {...shared, type: "bar", orientation: "h", marker: {color: stroke}, showlegend: false};
+    if (trace.is_scatter) return {...shared, mode: "markers", text: trace.text,
+      hovertemplate: "%{text}<extra></extra>",
+      marker: {color: stroke, symbol: symbols[trace.role], size: 9, line: {width: 1.5, color: stroke}}};
+    if (trace.is_mark) return {...shared, mode: "markers", cliponaxis: false,
+      hovertemplate: `${trace.label}<br>step %{x}, loss %{y}<extra></extra>`,
+      marker: {color: stroke, symbol: "triangle-up", size: 9, line: {width: 1, color: color("ground")}}};
+    const isDashed = trace.role === "baseline";
+    return {...shared, mode: trace.x.length > 1 ? "lines" : "markers", connectgaps: false,
+      line: {color: stroke, width: 1.4, dash: isDashed && trace.axis ? "dot" : "solid"}, opacity: 0.85,
+      hovertemplate: `${trace.label}<br>step %{x}: %{y}<extra></extra>`};
+  };
+
+  const axisOf = (axis) => ({title: {text: axis.title, standoff: 8}, type: axis.log ? "log" : "linear",
+    rangemode: axis.from_zero ? "tozero" : "normal", exponentformat: "power", automargin: true,
+    gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line")});
+
+  const layoutOf = (chart) => {
+    const layout = {margin: {l: 60, r: 12, t: 34, b: 46}, hovermode: "closest",
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: {color: color("text"), family: "system-ui, sans-serif", size: 13},
+      hoverlabel: {bgcolor: color("raised"), bordercolor: color("line"), font: {color: color("text")}, align: "left"},
+      legend: {orientation: "h", x: 0, y: 1, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)"}, shapes: [], annotations: [],
+      xaxis: {...axisOf({title: chart.x, log: chart.x_log}), anchor: chart.axes.length > 1 ? "y2" : "y"},
+      yaxis: axisOf(chart.axes[0])};
+    if (chart.axes.length > 1) {
+      layout.yaxis.domain = [0.42, 1];
+      layout.yaxis2 = {...axisOf(chart.axes[1]), domain: [0, 0.34]};
+    }
+    const edge = chart.axes[0].edge;
+    if (edge !== undefined) {
+      layout.shapes.push({type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: edge, y1: edge,
+        line: {color: color("edge"), width: 1.5, dash: "dash"}});
+      layout.annotations.push({xref: "paper", x: 1, yref: "y", y: edge, text: "edge", showarrow: false,
+        xanchor: "right", yanchor: "bottom", font: {color: color("edge"), size: 12}});
+    }
+    return layout;
+  };
+
+  const ringOf = (chart) => ({x: [chart.ring[0]], y: [chart.ring[1]], mode: "markers", hoverinfo: "skip",
+    showlegend: false, marker: {symbol: "circle-open", size: 20, color: color("text"), line: {width: 2}}});
+
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const draw = () => charts.forEach((chart) => {
+    const named = new Set();
+    const traces = chart.traces.map((trace) => traceOf(trace, named));
+    if (chart.ring) traces.push(ringOf(chart));
+    Plotly.react(chart.id, traces, layoutOf(chart), quiet);
+  });
+  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+
+  const valueOf = (cell) => {
+    const text = cell.textContent.replaceAll(",", "").trim();
+    const value = parseFloat(text);
+    return text === "–" ? Infinity : Number.isNaN(value) ? text : value;
+  };
+  const compare = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
+  document.querySelectorAll("table.sortable").forEach((table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const isRising = head.getAttribute("aria-sort") !== "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", isRising ? "ascending" : "descending");
+        const rows = [...table.tBodies[0].rows];
+        rows.sort((a, b) => (isRising ? 1 : -1) * compare(valueOf(a.cells[column]), valueOf(b.cells[column])));
+        table.tBodies[0].append(...rows);
+      });
+    });
+  });
+})();

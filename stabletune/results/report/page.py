@@ -1,0 +1,103 @@
+"""The whole page: sections in reading order, style and script inlined, so that the one file is all there is."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+from plotly.offline import get_plotlyjs
+
+from stabletune.errors import ExportError
+from stabletune.results.exporters import export
+from stabletune.results.report.charts import (
+    Chart,
+    importance_chart,
+    loss_chart,
+    runs_to_draw,
+    stability_chart,
+    trials_chart,
+)
+from stabletune.results.report.findings import Findings, read_findings
+from stabletune.results.report.headline import headline
+from stabletune.results.report.trials_table import proof_section, trials_section
+from stabletune.results.report.words import escape, number, tag
+from stabletune.results.store import RunFolder
+from stabletune.results.yaml_files import as_yaml
+
+CAPTIONS = {
+    "loss": "Every step's loss in the runs compared; a triangle marks the peak of each spike.",
+    "stability": "The sharpness ratio S of the update that was about to be made, against its edge at 1, and below it "
+    "how far the second moment v̂ has outlived the gradients. S may rest near 1 in healthy training; S above 1 for "
+    "many steps while v̂ does not follow is what spikes.",
+    "trials-map": "One mark per trial, by what became of it. The ring is the trial shown above.",
+    "importance": "How much of the variation between trials each hyperparameter explains.",
+}
+
+
+def build_page(folder: RunFolder) -> str:
+    """``report.html`` as text; only reads."""
+    findings = read_findings(folder)
+    runs = runs_to_draw(findings)
+    charts = [loss_chart(runs), stability_chart(runs), trials_chart(findings), importance_chart(findings)]
+    drawn = {chart["id"]: chart for chart in charts if chart is not None}
+    sections = [
+        headline(findings),
+        _section("Loss", _chart("loss", drawn)),
+        _section("Distance to the edge of stability", _chart("stability", drawn)),
+        _section("Where the trials were", _chart("trials-map", drawn) + _chart("importance", drawn)),
+        _section(f"Trials ({number(len(findings.trials))})", trials_section(findings) if findings.trials else ""),
+        _section("Proof runs", proof_section(findings) if findings.candidates or findings.baseline.rows else ""),
+        _details(findings),
+    ]
+    return _document(findings, "".join(sections), list(drawn.values()))
+
+
+def _document(findings: Findings, body: str, charts: list[Chart]) -> str:
+    name = escape(findings.config.get("name", findings.folder.path.name))
+    workload = findings.config.get("workload")
+    subtitle = tag("p", f"stabletune report{f' · {escape(workload)}' if workload else ''}", class_="subtitle")
+    resources = files("stabletune.results.report")
+    data = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")
+    scripts = [f'<script type="application/json" id="charts">{data}</script>']
+    if charts:
+        scripts.append(f"<script>{get_plotlyjs()}</script>")
+    scripts.append(f"<script>{(resources / 'page.js').read_text(encoding='utf-8')}</script>")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="generator" content="stabletune report, version 1">\n'
+        f"<title>{name} · stabletune</title>\n"
+        f"<style>\n{(resources / 'page.css').read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>\n"
+        f"{tag('header', tag('h1', name) + subtitle)}\n{body}\n</main>\n{''.join(scripts)}\n</body>\n</html>\n"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return tag("section", tag("h2", title) + content) if content else ""
+
+
+def _chart(name: str, drawn: dict[str, Chart]) -> str:
+    if name not in drawn:
+        return ""
+    return tag("figure", tag("div", "", id=name, class_="chart") + tag("figcaption", CAPTIONS[name]))
+
+
+def _details(findings: Findings) -> str:
+    """What only some readers want: the settings as code, where they come from, and the configuration."""
+    parts = []
+    recommendation = findings.recommendation
+    if recommendation is not None:
+        try:
+            parts.append(_folded("The settings as torch code", export(recommendation, "torch")))
+        except ExportError as error:
+            parts.append(tag("p", escape(error)))
+        evidence = {"evidence": recommendation.evidence, "provenance": recommendation.provenance}
+        parts.append(_folded("Evidence and provenance", as_yaml(evidence)))
+    notes = findings.analysis.get("notes")
+    if isinstance(notes, list):
+        parts.insert(0, "".join(tag("p", escape(note)) for note in notes))
+    return _section("Details", "".join(parts) + _folded("Configuration", as_yaml(findings.config)))
+
+
+def _folded(title: str, text: str) -> str:
+    return tag("details", tag("summary", title) + tag("pre", escape(text), tabindex="0"))

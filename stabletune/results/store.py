@@ -1,0 +1,131 @@
+"""The run folder: where a study's files are, and the only code that writes them.
+
+Flows in: the resolved configuration and each ``TrialResult``; flows out: rows, curves, analysis and recommendation, for
+``--resume``, ``report``, ``export`` and ``compare``. One process writes a folder; a search is never overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stabletune.errors import OutputFolderError
+from stabletune.records import FORMAT_VERSION, TrialResult
+from stabletune.results.atomic_files import replace_file
+from stabletune.results.curves import Curves, finite_or_none, read_curves, write_curves
+from stabletune.results.recommendation import Recommendation
+from stabletune.results.rows import CONFIRMATION_KEY, TRIAL_KEY, confirmation_row, trial_row
+from stabletune.results.table import Table
+from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
+
+FILES = ("config.yaml", "study.journal", "trials.csv", "confirmations.csv", "trials", "analysis.json")
+PRODUCTS = ("recommended.yaml", "report.html")
+
+
+class RunFolder:
+    """One study's folder. Naming it does no reading and no writing; ``create`` claims it.
+
+    ``trials`` and ``confirmations`` are its tables: ``rows()`` reads, ``rewrite(rows)`` rebuilds.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.trials = Table(self.path / "trials.csv", TRIAL_KEY)
+        self.confirmations = Table(self.path / "confirmations.csv", CONFIRMATION_KEY)
+        self.journal_path = self.path / "study.journal"
+        self.recommendation_path = self.path / "recommended.yaml"
+        self.report_path = self.path / "report.html"
+
+    def exists(self) -> bool:
+        """Whether a search has been started here."""
+        return (self.path / "config.yaml").is_file() and (self.path / "trials").is_dir()
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Claim the folder for a new search and write its resolved configuration.
+
+        Raises:
+            OutputFolderError: the folder already holds a search, or a file that one would overwrite.
+        """
+        taken = [name for name in FILES + PRODUCTS if (self.path / name).exists()]
+        if taken:
+            what = "another search" if self.exists() else f"{taken[0]}, which a search would overwrite"
+            remedy = "Add --resume to go on with it, or name" if self.exists() else "Name"
+            raise OutputFolderError(
+                f"output: the folder must not hold a search yet, but {self.path} holds {what}. "
+                f"{remedy} another folder with --output."
+            )
+        try:
+            (self.path / "trials").mkdir(parents=True)
+        except OSError as error:
+            raise OutputFolderError(
+                f"output: {self.path} must be a folder to write in, but got {str(error.strerror).lower()}. "
+                "Name another folder with --output."
+            ) from error
+        self.write_config(config)
+
+    def discard(self) -> None:
+        """Remove what a search wrote here, after one that could not even run its baseline; other files stay."""
+        for name in FILES + PRODUCTS:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replace ``config.yaml``; on resume only its budget differs."""
+        replace_file(self.path / "config.yaml", as_yaml({"version": FORMAT_VERSION, **config}))
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration that was written.
+
+        Raises:
+            OutputFolderError: no search was started here, or its ``config.yaml`` cannot be read.
+        """
+        if not self.exists():
+            raise OutputFolderError(
+                f"{self.path}: must be the output folder of a search, but got one without config.yaml and trials/. "
+                "Name the folder that `stabletune search` wrote."
+            )
+        return read_yaml_mapping(self.path / "config.yaml")
+
+    def record(self, result: TrialResult) -> None:
+        """Write a run's curves, then its row: in ``trials.csv``, or in ``confirmations.csv`` for a proof run."""
+        spec = result.spec
+        if spec.purpose == "search":
+            write_curves(self.run_path(spec.number), result)
+            self.trials.write(trial_row(result))
+        else:
+            write_curves(self.run_path(spec.number, seed=spec.seed), result)
+            self.confirmations.write(confirmation_row(result))
+
+    def run_path(self, number: int, *, seed: int | None = None) -> Path:
+        """The folder of trial ``number``, or of its proof run with ``seed``."""
+        trial = self.path / "trials" / f"{number:04d}"
+        return trial if seed is None else trial / f"seed-{seed:04d}"
+
+    def curves(self, number: int, *, seed: int | None = None) -> Curves | None:
+        """The history of a trial, or of its proof run with ``seed``; None while there is none."""
+        return read_curves(self.run_path(number, seed=seed))
+
+    def write_analysis(self, analysis: Mapping[str, Any]) -> None:
+        """Keep what only ``study`` can compute (importance, outcome, notes) for the report."""
+        content = {**finite_or_none(analysis), "version": FORMAT_VERSION}
+        replace_file(self.path / "analysis.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def analysis(self) -> dict[str, Any]:
+        """What ``write_analysis`` kept; empty when nothing was."""
+        path = self.path / "analysis.json"
+        if not path.exists():
+            return {}
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def recommendation(self) -> Recommendation | None:
+        """The recommendation, or None when nothing has been proven."""
+        return Recommendation.load(self.recommendation_path) if self.recommendation_path.exists() else None

@@ -1,0 +1,72 @@
+"""The metric in which Adam sees the loss: the one place that owns the normalisation of every ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stabletune.signals.adam_state import AdamTensor
+from stabletune.signals.curvature.hvp import LossGraph, flatten
+
+
+def stability_weights(tensor: AdamTensor) -> Tensor:
+    """Weight each coordinate so that the top eigenvalue of W^½ H W^½ is the ratio to the edge of stability itself.
+
+    W = ½ · c η (1-b1) / ((1+b1) (1-b1^t)) / (√v̂ + ε)
+
+    Adam with frozen v̂ is heavy ball with step η/(√v̂+ε)/(1-b1^t) and damping 1-b1; on a quadratic it diverges where
+    an eigenvalue of H, scaled so, passes 2 (1+b1)/(1-b1). Dividing by that limit puts the edge at 1 for every group
+    of hyperparameters at once, which a common η/2 in front could not. The clip factor c acts as a smaller η.
+
+    Args:
+        tensor: one parameter's state; v̂ bias-corrected with its own t.
+
+    Returns:
+        W, shaped as the parameter; 0 where √v̂ + ε = 0 (no step is defined there).
+
+    Source: arXiv:2207.14484, section 2 (2/η becomes 38/η at b1 = 0.9); arXiv:2506.04805 for 1/(1-b1^t).
+    """
+    damping = (1 - tensor.beta1) / ((1 + tensor.beta1) * (1 - tensor.beta1**tensor.n_steps))
+    denominator = tensor.v_hat.sqrt() + tensor.eps
+    weights = (0.5 * tensor.clip_factor * tensor.lr * damping) / denominator
+    return torch.where(denominator > 0, weights, torch.zeros_like(weights))
+
+
+class PreconditionedHessian:
+    """The symmetric operator A = W^½ (H + λI) W^½ on flat vectors, with λ the coupled L2 decay of each group.
+
+    Args:
+        graph: the loss and its derivatives.
+        tensors: the state of ``graph.params``, in that order.
+
+    Cost: one Hessian product per call; four flat vectors are held.
+    """
+
+    def __init__(self, graph: LossGraph, tensors: Sequence[AdamTensor]) -> None:
+        like = graph.like
+        self._graph = graph
+        self._root = flatten([stability_weights(tensor) for tensor in tensors], like).sqrt_()
+        self._l2: Tensor | None = None
+        self.gradient = graph.gradient()
+        if any(tensor.l2 for tensor in tensors):
+            self._l2 = flatten([torch.full_like(tensor.param, tensor.l2) for tensor in tensors], like)
+            self.gradient = self.gradient + self._l2 * flatten([tensor.param for tensor in tensors], like)
+        self.scaled_gradient = self._root * self.gradient
+        self.n_products = 0
+
+    def product(self, vector: Tensor) -> Tensor:
+        """Return A x."""
+        return self._root * self.half_product(vector)
+
+    def half_product(self, vector: Tensor) -> Tensor:
+        """Return (H + λI) W^½ x, the image before it is scaled back."""
+        self.n_products += 1
+        scaled = self._root * vector
+        image = self._graph.product(scaled)
+        return image if self._l2 is None else image + self._l2 * scaled
+
+    def unscaled(self, vector: Tensor) -> Tensor:
+        """Return W^½ x: from symmetric coordinates to those of the parameters, or an image the other way."""
+        return self._root * vector

@@ -1,0 +1,64 @@
+"""Measuring changes nothing: what a measurement may touch is put back, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[None]:
+    """Restore on leaving: buffers, train/eval modes, ``p.grad``, and the random states of torch, numpy and random.
+
+    Parameters and optimizer state are only read within. ``p.grad`` is set aside, so that a closure which calls
+    ``backward`` after all leaves no trace.
+
+    Args:
+        model: whose buffers and modes are kept, those of every submodule included.
+        params: whose gradients are set aside; those of ``model`` as well.
+
+    Cost: one copy of the buffers.
+    """
+    everything = {id(p): p for p in [*model.parameters(), *params]}.values()
+    gradients = [(p, p.grad) for p in everything]
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone(), buffer._version)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    with _random_states(), torch.random.fork_rng(devices=_cuda_devices()):
+        for p, _ in gradients:
+            p.grad = None
+        try:
+            yield
+        finally:
+            for p, gradient in gradients:
+                p.grad = gradient
+            for module, mode in modes:
+                module.training = mode
+            with torch.no_grad():
+                for module, name, buffer, value, version in buffers:
+                    module._buffers[name] = buffer
+                    if buffer._version != version:
+                        buffer.copy_(value)
+
+
+@contextlib.contextmanager
+def _random_states() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _cuda_devices() -> list[int]:
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []

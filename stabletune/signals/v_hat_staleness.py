@@ -1,0 +1,80 @@
+"""Whether the second moment follows the gradient: its staleness now, and its decay over the last step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stabletune.signals.adam_state import AdamTensor
+
+
+def v_hat_staleness(tensors: Sequence[AdamTensor], gradients: Sequence[Tensor]) -> float | None:
+    """Compare what Adam divides by with the gradient at hand.
+
+    Σ v̂ / Σ g²: above 1 v̂ outlives its gradients, below 1 it lags a burst. Without an absolute edge.
+
+    Args:
+        tensors: the optimizer's view of each parameter; with amsgrad v̂ is the running maximum.
+        gradients: one per tensor, what enters the moments (with the coupled decay, unclipped).
+
+    Returns:
+        The ratio; None where the gradient vanishes.
+
+    Cost: two reductions, summed in float64.
+    """
+    numerator = sum(float(tensor.v_hat.sum(dtype=torch.float64)) for tensor in tensors)
+    denominator = sum(float(gradient.double().square().sum()) for gradient in gradients)
+    return numerator / denominator if denominator > 0 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondMomentSums:
+    """‖v‖₁ of every parameter, left on its device, with its step count and b2."""
+
+    sums: dict[int, Tensor]
+    steps: dict[int, int]
+    beta2: dict[int, float]
+
+
+def sum_second_moments(optimizer: torch.optim.Optimizer) -> SecondMomentSums:
+    """Read Σ v of each parameter that has state; one reduction each, no transfer from the device."""
+    sums, steps, betas = {}, {}, {}
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            state = optimizer.state.get(param)
+            if param.requires_grad and state and "exp_avg_sq" in state:
+                sums[id(param)] = state["exp_avg_sq"].sum(dtype=torch.float64)
+                steps[id(param)] = int(state["step"])
+                betas[id(param)] = float(group["betas"][1])
+    return SecondMomentSums(sums, steps, betas)
+
+
+def v_hat_decay(before: SecondMomentSums, after: SecondMomentSums) -> float | None:
+    """Test whether anything new enters v: 1 is pure decay, 0 a steady v, negative a growing one.
+
+    log(‖v_t‖₁ / ‖v_{t-1}‖₁) / log b2;  with several b2, b2 = Σ b2_i ‖v_{t-1,i}‖₁ / ‖v_{t-1}‖₁, exact for pure decay
+
+    Args:
+        before: the sums after step t-1.
+        after: the sums after step t.
+
+    Returns:
+        The ratio of logarithms; None if some parameter did not take exactly one step between, or v is zero.
+
+    Cost: none beyond the sums.
+    """
+    if not before.sums or before.sums.keys() != after.sums.keys():
+        return None
+    if any(after.steps[key] != count + 1 for key, count in before.steps.items()):
+        return None
+    earlier = {key: float(total) for key, total in before.sums.items()}
+    total = sum(earlier.values())
+    decayed = sum(after.beta2[key] * value for key, value in earlier.items())
+    now = sum(float(value) for value in after.sums.values())
+    if not all(0 < value < math.inf for value in (total, decayed, now)) or decayed == total:
+        return None
+    return math.log(now / total) / math.log(decayed / total)

@@ -1,0 +1,89 @@
+"""``stabletune trial``: one instrumented run in this process, the baseline unless told otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stabletune.config import Config, load_config
+from stabletune.errors import ConfigError
+from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
+from stabletune.records import Progress, TrialResult
+from stabletune.results.curves import write_curves
+from stabletune.study.listener import Listener
+from stabletune.study.specs import trial_spec
+
+
+def run_single_trial(
+    config_path: Path,
+    params: Sequence[str],
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    output: Path | None = None,
+    listener: Listener,
+) -> TrialResult:
+    """Run once to the end, spikes or not.
+
+    Args:
+        config_path: of the config file.
+        params: ``name=value`` for hyperparameters that differ from the baseline.
+        steps: optimizer steps; ``budget.trial_steps`` unless given.
+        seed: of the run; the config's unless given.
+        output: a folder for the measurements and losses, if they are to be kept.
+        listener: told of the progress.
+
+    Raises:
+        ConfigError: the config or a parameter breaks a rule.
+    """
+    config = load_config(config_path)
+    spec = trial_spec(config, 0, _parse(params), seed=seed)
+    spec = dataclasses.replace(spec, steps=steps or spec.steps, stops_on_spike=False, predicts=False)
+    from stabletune.trial.worker import run_trial
+
+    def report(progress: Progress) -> bool:
+        listener.on_progress(progress)
+        return True
+
+    listener.on_start(spec)
+    result = run_trial(spec, report)
+    listener.on_result(result)
+    if output is not None:
+        write_curves(output, result)
+    return result
+
+
+def _parse(params: Sequence[str]) -> dict[str, Any]:
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for param in params:
+        name, equals, text = param.partition("=")
+        hyperparameter = HYPERPARAMETERS.get(name)
+        if not equals or (hyperparameter is None and not name.startswith(WORKLOAD_ARGS)):
+            known = ", ".join(HYPERPARAMETERS)
+            problems.append(f"--param: must be NAME=VALUE, but got {param!r}. Names: {known}, {WORKLOAD_ARGS}NAME.")
+            continue
+        value = _number_or_yaml(text)
+        if hyperparameter is not None and not hyperparameter.is_implemented:
+            problems.append(f"--param: {name} is not implemented in this version, but got {text!r}. Leave it out.")
+        elif hyperparameter is not None and not hyperparameter.accepts(value):
+            problems.append(f"--param: {name}: {hyperparameter.rule}, but got {text!r}. Give another value.")
+        values[name] = value
+    if problems:
+        raise ConfigError(problems)
+    return values
+
+
+def _number_or_yaml(text: str) -> Any:
+    """YAML 1.1 takes 1e-3 for a string; a person means a number."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,149 @@
+"""The proof: candidates run over the full horizon on fresh seeds, then the baseline on the winner's seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from stabletune.config import Config
+from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
+from stabletune.results.rows import confirmation_row, largest
+from stabletune.results.store import RunFolder
+from stabletune.study.candidates import Candidate
+from stabletune.study.listener import Listener
+from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.proof_plan import Plan, ProofRun, Standing, plan_proof
+from stabletune.study.specs import trial_spec
+
+BASELINE = 0
+
+
+class ConfirmationPhase:
+    """A ``TrialSource`` of proof runs.
+
+    Finished runs and the count of seeds used are attributes of the study: a run that a crash cut off is made again
+    with a fresh seed, and no seed serves two proofs.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        study: SearchStudy,
+        folder: RunFolder,
+        candidates: list[Candidate],
+        *,
+        listener: Listener,
+    ) -> None:
+        self._config, self._study, self._folder, self._listener = config, study, folder, listener
+        self._candidates = candidates
+        self.runs = [ProofRun(**run) for run in study.attribute("proof_runs", [])]
+        known = {c.number for c in candidates}
+        self.sent = list(dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation"))
+        self.sent = [number for number in self.sent if number in known]
+        self._running: list[TrialSpec] = []
+        listener.on_proof(len(candidates))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a winner with its baseline runs, or nothing survived."""
+        plan = self._plan()
+        if plan.winner is None:
+            return plan.is_exhausted and not self._running
+        return not self._baseline_seeds_missing(plan.winner) and not self._running
+
+    @property
+    def winner(self) -> Standing | None:
+        """The proven candidate, if any."""
+        return self._plan().winner
+
+    @property
+    def baseline_runs(self) -> list[ProofRun]:
+        """The baseline's runs on the winner's seeds; the winner's own if it is the baseline."""
+        if self.winner is None or self.winner.candidate.number == BASELINE:
+            return list(self.winner.runs) if self.winner else []
+        seeds = {run.seed for run in self.winner.runs}
+        return [run for run in self.runs if run.purpose == "baseline" and run.seed in seeds]
+
+    def next_spec(self) -> TrialSpec | None:
+        """The next run that the plan wants and that is not under way."""
+        plan = self._plan()
+        if plan.winner is not None:
+            under_way = {spec.seed for spec in self._running}
+            seeds = [seed for seed in self._baseline_seeds_missing(plan.winner) if seed not in under_way]
+            return self._start(BASELINE, "baseline", seeds[0]) if seeds else None
+        for candidate, n_wanted in plan.wanted:
+            n_running = sum(spec.number == candidate.number for spec in self._running)
+            n_done = sum(r.candidate == candidate.number and r.purpose == "confirmation" for r in self.runs)
+            if n_done + n_running < n_wanted:
+                if candidate.number not in self.sent:
+                    self.sent.append(candidate.number)
+                return self._start(candidate.number, "confirmation", self._fresh_seed())
+        return None
+
+    def on_progress(self, progress: Progress) -> bool:
+        """A run goes on unless another seed of its candidate has already failed."""
+        self._listener.on_progress(progress)
+        return progress.purpose == "baseline" or not self._is_lost(progress.number)
+
+    def on_result(self, result: TrialResult) -> None:
+        """Write the run's files, then store it with the study."""
+        self._running.remove(result.spec)
+        self._folder.record(result)
+        self._store(result)
+        self._listener.on_result(result)
+
+    def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
+        """Record a run that was ended because its candidate was dropped, or because the study was stopped."""
+        self._running.remove(spec)
+        reason = f"step {steps}: no longer needed, because another seed of candidate {spec.number} was not clean."
+        result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
+        if self._is_lost(spec.number):
+            self._folder.confirmations.write(confirmation_row(result))
+        self._study.set_attribute("steps_abandoned", self._study.attribute("steps_abandoned", 0) + steps)
+        self._listener.on_abandoned(spec, steps)
+
+    @property
+    def steps_spent(self) -> int:
+        """Optimizer steps of every proof run, abandoned ones included."""
+        return sum(run.steps for run in self.runs) + int(self._study.attribute("steps_abandoned", 0))
+
+    def _plan(self) -> Plan:
+        return plan_proof(self._candidates, self.sent, self.runs, self._config.budget.confirm_seeds)
+
+    def _is_lost(self, number: int) -> bool:
+        return any(r.candidate == number and r.purpose == "confirmation" and not r.is_clean for r in self.runs)
+
+    def _baseline_seeds_missing(self, winner: Standing) -> list[int]:
+        if winner.candidate.number == BASELINE:
+            return []
+        done = {run.seed for run in self.runs if run.purpose == "baseline"}
+        return [run.seed for run in winner.runs if run.seed not in done]
+
+    def _fresh_seed(self) -> int:
+        n_used = int(self._study.attribute("proof_seeds_used", 0)) + 1
+        self._study.set_attribute("proof_seeds_used", n_used)
+        return self._config.seed + n_used
+
+    def _start(self, number: int, purpose: Purpose, seed: int) -> TrialSpec:
+        values = next((c.values for c in self._candidates if c.number == number and purpose == "confirmation"), {})
+        spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed)
+        self._running.append(spec)
+        self._listener.on_start(spec)
+        return spec
+
+    def _store(self, result: TrialResult) -> None:
+        run = ProofRun(
+            candidate=result.spec.number,
+            purpose="baseline" if result.spec.purpose == "baseline" else "confirmation",
+            seed=result.spec.seed,
+            is_clean=result.status == "completed" and not result.is_spiky and result.objective is not None,
+            is_spiky=result.is_spiky,
+            spike_score=min(result.spike_score, 1e6),
+            objective=result.objective,
+            steps=result.steps,
+            reason=result.reason,
+            max_sharpness_ratio=largest(result.measurements, "sharpness_ratio"),
+        )
+        self.runs.append(run)
+        self._study.set_attribute("proof_runs", [dataclasses.asdict(r) for r in self.runs])

@@ -1,0 +1,88 @@
+"""Ray Tune's searcher and stopper over a ``TrialSource``; imported only once Ray is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Stopper
+from ray.tune.search import Searcher
+
+from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.study.source import TrialSource
+
+
+class SourceSearcher(Searcher):  # type: ignore[misc]
+    """Suggests what the source hands out, and passes every report and result back to it."""
+
+    def __init__(self, source: TrialSource, worker_died: Callable[[TrialSpec, int], TrialResult]) -> None:
+        super().__init__(metric=None, mode=None)
+        self.source = source
+        self._worker_died = worker_died
+        self._specs: dict[str, TrialSpec] = {}
+        self._steps: dict[str, int] = {}
+        self._abandoned: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next spec; None to be asked again later."""
+        if self.source.is_over:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        spec = self.source.next_spec()
+        if spec is None:
+            return None if self._specs else Searcher.FINISHED
+        self._specs[trial_id] = spec
+        return {"spec": spec}
+
+    def wants_more_of(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Pass a report on to the source; whether the trial goes on."""
+        if self.source.is_over and "result" not in result:
+            self._abandoned.add(trial_id)
+            return False
+        progress: Progress | None = result.get("progress")
+        if progress is None or trial_id not in self._specs:
+            return True
+        self._steps[trial_id] = progress.step
+        if self.source.on_progress(progress):
+            return True
+        self._abandoned.add(trial_id)
+        return False
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Hand the source a result, a dead worker, or a trial that was ended early."""
+        spec = self._specs.pop(trial_id)
+        outcome: TrialResult | None = (result or {}).get("result")
+        if outcome is not None and not error:
+            self.source.on_result(outcome)
+        elif trial_id in self._abandoned:
+            self.source.on_abandoned(spec, self._steps.get(trial_id, 0))
+        else:
+            self.source.on_result(self._worker_died(spec, self._steps.get(trial_id, 0)))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the Optuna study is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: ``--resume`` tops the study up."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its configuration; the source, with its open files, stays on the driver."""
+        return {}
+
+
+class SourceStopper(Stopper):  # type: ignore[misc]
+    """Ends the trials that the source no longer wants."""
+
+    def __init__(self, searcher: SourceSearcher) -> None:
+        self._searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this trial ends now."""
+        return not self._searcher.wants_more_of(trial_id, result)
+
+    def stop_all(self) -> bool:
+        """Whether everything ends now."""
+        return self._searcher.source.is_over
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See ``SourceSearcher``."""
+        return {}

@@ -1,0 +1,139 @@
+"""Runs trials on Ray Tune with reused actors: an embedded local Ray by default, or the cluster that is named.
+
+The Optuna study behind the source is the single truth; Ray's own folder is scratch and removed afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from stabletune.config import Resources
+from stabletune.errors import ResourceError
+from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.study.executors.process_border import run_here
+from stabletune.study.failures import worker_died
+from stabletune.study.source import TrialSource
+
+RETRIES_OF_A_DEAD_WORKER = 1
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class RayTuneExecutor:
+    """Runs trials as Ray Tune trials with ``cpus_per_trial`` and ``gpus_per_trial`` each."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def run(self, source: TrialSource) -> None:
+        """Run until the source is over.
+
+        Raises:
+            ResourceError: the cluster lacks what one trial asks for.
+        """
+        with _ray_session(self._resources):
+            self._check_resources()
+            scratch = tempfile.mkdtemp(prefix="stabletune-ray-")
+            try:
+                self._tune(source, scratch)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _check_resources(self) -> None:
+        import ray
+
+        available = ray.cluster_resources()
+        wanted = {"CPU": self._resources.cpus_per_trial, "GPU": self._resources.gpus_per_trial}
+        for kind, amount in wanted.items():
+            if amount > available.get(kind, 0.0):
+                raise ResourceError(
+                    f"resources.{kind.lower()}s_per_trial: the cluster must have at least what one trial asks for, "
+                    f"but got {amount:g} wanted of {available.get(kind, 0.0):g} {kind}s. "
+                    f"Ask for {available.get(kind, 0.0):g} or fewer."
+                )
+
+    def _tune(self, source: TrialSource, scratch: str) -> None:
+        from ray import tune
+
+        from stabletune.study.executors.ray_bridge import SourceSearcher, SourceStopper
+
+        resources: dict[str, float] = {"cpu": self._resources.cpus_per_trial}
+        if self._resources.gpus_per_trial:
+            resources["gpu"] = self._resources.gpus_per_trial
+        searcher = SourceSearcher(source, worker_died)
+        tuner = tune.Tuner(
+            tune.with_resources(_run_in_actor, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=self._resources.max_concurrent,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                stop=SourceStopper(searcher),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES_OF_A_DEAD_WORKER),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        tuner.fit()
+
+
+def build(resources: Resources) -> RayTuneExecutor:
+    """The executor for these resources."""
+    return RayTuneExecutor(resources)
+
+
+def _run_in_actor(config: dict[str, Any]) -> None:
+    """Runs inside the Ray actor: progress and the result go back through ``tune.report``."""
+    from ray import tune
+
+    spec: TrialSpec = config["spec"]
+
+    def report(progress: Progress) -> bool:
+        try:
+            tune.report({"progress": progress})
+        except SystemExit:
+            return False
+        return True
+
+    result: TrialResult = run_here(spec, report)
+    tune.report({"result": result})
+
+
+@contextlib.contextmanager
+def _ray_session(resources: Resources) -> Iterator[None]:
+    """A Ray connection for the time of one search; an embedded Ray is shut down with it."""
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+    if resources.address == "local":
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": max(os.cpu_count() or 1, 1),
+            "object_store_memory": 256 * 1024**2,
+        }
+    else:
+        options["address"] = resources.address
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()

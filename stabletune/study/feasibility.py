@@ -1,0 +1,48 @@
+"""How an outcome is told to the sampler: a graded constraint and a finite objective, never a failure.
+
+A diverged or spiked trial told as failed blinds the sampler to it; told as an infeasible one, graded by how bad it was,
+it teaches the sampler where the edge is.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stabletune.judgement.objective import objective_of
+from stabletune.records import TrialResult
+
+CONSTRAINT = "instability"
+RISK_LIMIT = 0.5
+_DIVERGED, _STOPPED = 2.0, 1.0
+_LARGEST = 1e12
+
+
+def instability(result: TrialResult) -> float:
+    """Feasible at or below 0: the forecast risk less one half; for an unstable trial 1 to 4, larger the worse.
+
+    Unstable trials get 1 (stopped) or 2 (diverged), plus the share of the steps that was not reached, plus up to 1 for
+    the height of the spike on a log scale.
+    """
+    if not is_unstable(result):
+        return (result.risk if result.risk is not None else RISK_LIMIT) - RISK_LIMIT
+    grade = _DIVERGED if result.status == "diverged" else _STOPPED
+    worst = max((episode.worst_ratio for episode in result.episodes), default=1.0)
+    height = min(1.0, math.log10(max(1.0, worst)) / 3.0)
+    return grade + (1.0 - result.steps / result.spec.steps) + height
+
+
+def is_unstable(result: TrialResult) -> bool:
+    """Whether the trial spiked, diverged or was stopped because it was about to."""
+    return result.is_spiky or result.status == "stopped"
+
+
+def told_objective(result: TrialResult) -> float:
+    """The objective, or for a trial without one what not having trained would give: finite and never attractive."""
+    if result.objective is not None and math.isfinite(result.objective):
+        return min(result.objective, _LARGEST)
+    finite = result.losses[: 10][[math.isfinite(loss) for loss in result.losses[:10]]]
+    if result.spec.metric == "steps_to_target":
+        return 2.0 * result.spec.steps
+    if finite.size == 0 or (result.spec.metric == "loss_auc" and finite.min() <= 0.0):
+        return _LARGEST
+    return min(_LARGEST, objective_of(result.spec.metric, finite))

@@ -1,0 +1,31 @@
+"""Who watches a search: told of every event, deciding nothing."""
+
+from __future__ import annotations
+
+from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.study.outcome import StudyResult
+
+
+class Listener:
+    """Hears of a search's events and does nothing; a subclass overrides what it cares about."""
+
+    def on_search(self, n_trials: int, n_finished: int) -> None:
+        """The search begins, or goes on after ``n_finished`` trials."""
+
+    def on_proof(self, n_candidates: int) -> None:
+        """The proof begins, with so many trials that looked clean."""
+
+    def on_start(self, spec: TrialSpec) -> None:
+        """A trial or proof run was handed out."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """A running trial reports."""
+
+    def on_result(self, result: TrialResult) -> None:
+        """A trial or proof run has finished."""
+
+    def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
+        """A run was ended because it is no longer wanted."""
+
+    def on_end(self, result: StudyResult) -> None:
+        """The study is over."""

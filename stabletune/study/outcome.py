@@ -1,0 +1,117 @@
+"""From a finished proof to what the user is told: the recommendation with its evidence, or what came closest."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from stabletune.config import Config
+from stabletune.hyperparameters import WORKLOAD_ARGS
+from stabletune.judgement.objective import over_seeds, ratio_to_baseline
+from stabletune.results.binomial import spiky_run_rate_upper
+from stabletune.results.recommendation import Recommendation, settings_from
+from stabletune.study.candidates import Candidate
+from stabletune.study.proof_plan import ProofRun, Standing
+
+Ending = Literal["recommended", "nothing_survived", "out_of_time"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """How a study ended.
+
+    ``message`` says it in a sentence; ``recommendation`` is None unless ``ending`` is ``recommended``.
+    """
+
+    ending: Ending
+    message: str
+    folder: Path
+    n_trials: int
+    recommendation: Recommendation | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proof:
+    """A winner with everything the evidence is made of."""
+
+    winner: Standing
+    baseline_runs: list[ProofRun]
+    n_sent: int
+    steps_spent: int
+    device: str
+
+
+def recommend(config: Config, proof: Proof) -> Recommendation:
+    """The recommendation of a proven candidate."""
+    winner = proof.winner
+    arguments = config.arguments(winner.candidate.values)
+    searched = [name.removeprefix(WORKLOAD_ARGS) for name in config.search_space.ranges if name.startswith(WORKLOAD_ARGS)]
+    settings = settings_from(
+        config.settings(winner.candidate.values),
+        config.schedule.name,
+        workload_args={name: arguments[name] for name in searched if name in arguments},
+    )
+    n_runs = len(winner.runs)
+    evidence = {
+        "confirmed_steps": config.budget.full_steps,
+        "confirm_seeds": n_runs,
+        "spiky_runs": 0,
+        "candidates_tried": proof.n_sent,
+        "spiky_run_rate_upper_95": round(spiky_run_rate_upper(0, n_runs, 0.05 / proof.n_sent), 4),
+        "objective": _comparison(config, winner, proof.baseline_runs),
+        "baseline_spiky_runs": sum(run.is_spiky for run in proof.baseline_runs),
+        "max_sharpness_ratio": max((r.max_sharpness_ratio for r in winner.runs if r.max_sharpness_ratio), default=None),
+        "training_steps_spent": proof.steps_spent,
+    }
+    return Recommendation(settings, evidence, _provenance(config, proof.device))
+
+
+def explain_failure(config: Config, candidates: list[Candidate], sent: list[int], runs: list[ProofRun]) -> str:
+    """One sentence or two on why nothing is recommended, with what came closest."""
+    if not candidates:
+        return (
+            "No trial completed without a spike, so nothing was sent to the proof. "
+            "Lower lr.low or beta2.low in the search space, or search a clipping threshold."
+        )
+    proofs = [run for run in runs if run.purpose == "confirmation"]
+    closest = max(proofs, key=lambda run: _runs_survived(proofs, run.candidate) + run.steps / config.budget.full_steps)
+    n_clean = _runs_survived(proofs, closest.candidate)
+    lost = next(run for run in proofs if run.candidate == closest.candidate and not run.is_clean)
+    return (
+        f"None of {len(sent)} candidates survived the proof at {config.budget.full_steps} steps. "
+        f"Trial {closest.candidate} came closest: {n_clean} clean of {config.budget.confirm_seeds} seeds, "
+        f"then seed {lost.seed} ended with {lost.reason}"
+    )
+
+
+def _runs_survived(proofs: list[ProofRun], candidate: int) -> int:
+    return sum(run.is_clean for run in proofs if run.candidate == candidate)
+
+
+def _comparison(config: Config, winner: Standing, baseline_runs: list[ProofRun]) -> dict[str, Any]:
+    metric, source = config.objective.metric, config.objective.source
+    value = over_seeds([run.objective for run in winner.runs if run.objective is not None])
+    baseline = over_seeds([float("inf") if run.objective is None else run.objective for run in baseline_runs])
+    ratio = ratio_to_baseline(metric, value, baseline, source=source)
+    return {"metric": metric, "recommended": value, "baseline": baseline, "ratio": ratio}
+
+
+def _provenance(config: Config, device: str) -> dict[str, Any]:
+    return {
+        "stabletune": _version_of("stabletune"),
+        "torch": _version_of("torch"),
+        "python": platform.python_version(),
+        "device": device,
+        "seed": config.seed,
+        "config_sha256": config.sha256(),
+    }
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,110 @@
+"""What to prove next, as a pure function of what has been proven: no executor, no clock, no files.
+
+A proof has two rounds. In the qualifying round a handful of candidates run once each over the full horizon, because
+the short trial shows neither late spikes nor the final loss. The best of the clean ones then runs on its remaining
+seeds; at its first spike the next best takes its place. If none of the handful survives, the next handful is sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from stabletune.study.candidates import Candidate, next_candidates
+
+QUALIFIERS = 6
+CALM_SCORE = 0.75
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProofRun:
+    """One finished proof run. ``objective`` is None unless it completed."""
+
+    candidate: int
+    purpose: Literal["confirmation", "baseline"]
+    seed: int
+    is_clean: bool
+    spike_score: float
+    objective: float | None
+    steps: int
+    reason: str
+    max_sharpness_ratio: float | None = None
+    is_spiky: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """How a candidate stands after its runs so far."""
+
+    candidate: Candidate
+    runs: tuple[ProofRun, ...]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether one of its runs was not clean."""
+        return any(not run.is_clean for run in self.runs)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no run came near a spike: every spike score at most 0.75 of the limit."""
+        return all(run.spike_score <= CALM_SCORE for run in self.runs)
+
+    @property
+    def merit(self) -> tuple[bool, float]:
+        """Smaller is better: calm ones first, then by objective at the full horizon."""
+        objectives = [run.objective for run in self.runs if run.objective is not None]
+        return (not self.is_calm, sorted(objectives)[len(objectives) // 2] if objectives else float("inf"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the proof needs: ``wanted`` says how many runs in all each candidate should have by now.
+
+    With nothing wanted that is not already under way, ``winner`` or ``is_exhausted`` says how the proof ended.
+    """
+
+    wanted: tuple[tuple[Candidate, int], ...] = ()
+    winner: Standing | None = None
+    is_exhausted: bool = False
+
+
+def plan_proof(candidates: Sequence[Candidate], sent: Sequence[int], runs: Sequence[ProofRun], n_seeds: int) -> Plan:
+    """Decide what to run next.
+
+    Args:
+        candidates: every trial that looked clean.
+        sent: numbers of the candidates sent so far, in order; their first run may still be under way.
+        runs: the proof runs that have finished.
+        n_seeds: clean runs that a recommendation needs.
+
+    Returns:
+        The plan.
+    """
+    by_number = {c.number: c for c in candidates}
+    standings = [Standing(by_number[n], tuple(r for r in runs if _proves(r, n))) for n in sent if n in by_number]
+    alive = [s for s in standings if not s.is_lost]
+    if len(standings) % QUALIFIERS or not alive:
+        newcomers = _newcomers(candidates, standings)
+        if newcomers:
+            return Plan(wanted=tuple((c, 1) for c in newcomers))
+    if not alive:
+        return Plan(is_exhausted=True)
+    if any(not s.runs for s in alive):
+        return Plan()
+    open_ones = [s for s in alive if s.is_calm or len(s.runs) < n_seeds]
+    if not open_ones:
+        return Plan(winner=min(alive, key=lambda s: s.merit))
+    best = min(open_ones, key=lambda s: s.merit)
+    if len(best.runs) >= n_seeds:
+        return Plan(winner=best)
+    return Plan(wanted=((best.candidate, n_seeds),))
+
+
+def _newcomers(candidates: Sequence[Candidate], standings: Sequence[Standing]) -> list[Candidate]:
+    proofs = [(s.candidate, not s.is_lost) for s in standings]
+    return next_candidates(candidates, proofs, QUALIFIERS - len(standings) % QUALIFIERS)
+
+
+def _proves(run: ProofRun, number: int) -> bool:
+    return run.purpose == "confirmation" and run.candidate == number

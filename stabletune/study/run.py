@@ -1,0 +1,169 @@
+"""``search``: from a configuration to a proven recommendation, in one call.
+
+Flows in: a config file. Flows out: the run folder and a ``StudyResult``. It connects the search and the proof to an
+executor and stops them when time is up; every decision is made elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stabletune.config import Config, load_config
+from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError
+from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.results.report import write_report
+from stabletune.results.store import RunFolder
+from stabletune.study.confirm import ConfirmationPhase
+from stabletune.study.executors import load_executor
+from stabletune.study.listener import Listener
+from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.outcome import Proof, StudyResult, explain_failure, recommend
+from stabletune.study.search_phase import SearchPhase
+
+
+def search(
+    config: str | Path | Config,
+    *,
+    output: str | Path | None = None,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    listener: Listener | None = None,
+    executor: str = "ray_tune",
+) -> StudyResult:
+    """Search for settings that are spike-free yet fast, and prove them.
+
+    Args:
+        config: path of a config file, or one that is loaded.
+        output: the run folder; the config's own unless given.
+        resume: go on with the search in that folder.
+        overrides: ``key=value`` settings that replace the config's.
+        listener: told of every event.
+        executor: ``ray_tune`` or ``inline``.
+
+    Returns:
+        How it ended; the recommendation is also in the folder.
+
+    Raises:
+        ConfigError, OutputFolderError, ResourceError: what was asked for cannot be started.
+        BaselineFailed, RepeatedFailures: the user's code does not run.
+        KeyboardInterrupt: the search was interrupted; ``resume`` goes on with it.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config, overrides=overrides, output=output)
+    folder = RunFolder(config.output)
+    runner = load_executor(executor, config.resources)
+    _claim(folder, config, resume=resume)
+    study = SearchStudy(config, folder.journal_path, resume=resume)
+    driver = _Driver(config, study, folder, listener or Listener())
+    try:
+        if not driver.is_over:
+            runner.run(driver)
+        driver.raise_what_stopped_it()
+    except BaselineFailed:
+        if not resume:
+            folder.discard()
+        raise
+    return driver.conclude()
+
+
+def _claim(folder: RunFolder, config: Config, *, resume: bool) -> None:
+    if not resume or not folder.exists():
+        folder.create(config.resolved())
+        return
+    differing = config.difference(folder.config())
+    if differing:
+        raise ConfigError(
+            f"--resume: only budget may differ from {folder.path / 'config.yaml'}, but got other values for "
+            f"{', '.join(differing)}. Restore them, or start another search with --output."
+        )
+    folder.write_config(config.resolved())
+
+
+class _Driver:
+    """A ``TrialSource`` that is first the search, then the proof, until it is over or out of time."""
+
+    def __init__(self, config: Config, study: SearchStudy, folder: RunFolder, listener: Listener) -> None:
+        self._config, self._study, self._folder, self._listener = config, study, folder, listener
+        self._search = SearchPhase(config, study, folder, listener)
+        self._proof: ConfirmationPhase | None = None
+        self._error: Exception | None = None
+        self._device = ""
+        minutes = config.budget.wall_minutes
+        self._deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
+
+    @property
+    def is_over(self) -> bool:
+        if self._error is not None or self._is_out_of_time:
+            return True
+        self._enter_proof_if_due()
+        return self._proof is not None and self._proof.is_over
+
+    def next_spec(self) -> TrialSpec | None:
+        if self.is_over:
+            return None
+        return self._phase.next_spec()
+
+    def on_progress(self, progress: Progress) -> bool:
+        if self._error is not None or self._is_out_of_time:
+            return False
+        return self._phase.on_progress(progress)
+
+    def on_result(self, result: TrialResult) -> None:
+        self._device = result.device or self._device
+        try:
+            self._phase.on_result(result)
+        except Exception as error:
+            self._error = self._error or error
+
+    def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
+        self._phase.on_abandoned(spec, steps)
+
+    def raise_what_stopped_it(self) -> None:
+        """Raise the error that ended the study, outside the executor's own loop."""
+        if self._error is not None:
+            raise self._error
+
+    def conclude(self) -> StudyResult:
+        """Write what there is to write and say how it ended."""
+        result = self._result()
+        write_report(self._folder)
+        self._listener.on_end(result)
+        return result
+
+    def _result(self) -> StudyResult:
+        n_trials = self._search.n_finished
+        if self._proof is None or not self._proof.is_over:
+            message = f"The {self._config.budget.wall_minutes:g} minutes of budget.wall_minutes ended before the proof."
+            return StudyResult("out_of_time", message, self._folder.path, n_trials)
+        winner = self._proof.winner
+        if winner is None:
+            message = explain_failure(self._config, self._search.candidates(), self._proof.sent, self._proof.runs)
+            return StudyResult("nothing_survived", message, self._folder.path, n_trials)
+        proof = Proof(
+            winner=winner,
+            baseline_runs=self._proof.baseline_runs,
+            n_sent=len(self._proof.sent),
+            steps_spent=self._search.steps_spent + self._proof.steps_spent,
+            device=self._device,
+        )
+        recommendation = recommend(self._config, proof)
+        recommendation.save(self._folder.recommendation_path)
+        message = f"Trial {winner.candidate.number} is recommended."
+        return StudyResult("recommended", message, self._folder.path, n_trials, recommendation)
+
+    @property
+    def _is_out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    @property
+    def _phase(self) -> SearchPhase | ConfirmationPhase:
+        return self._proof or self._search
+
+    def _enter_proof_if_due(self) -> None:
+        if self._proof is None and self._search.is_over:
+            candidates = self._search.candidates()
+            self._proof = ConfirmationPhase(
+                self._config, self._study, self._folder, candidates, listener=self._listener
+            )

@@ -1,0 +1,52 @@
+"""Builds the specs that workers are given, from the configuration and a trial's values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stabletune.config import Config
+from stabletune.records import Purpose, TrialSpec
+
+
+def trial_spec(
+    config: Config,
+    number: int,
+    values: Mapping[str, Any],
+    *,
+    purpose: Purpose = "search",
+    seed: int | None = None,
+    slow_limit: tuple[int, float] | None = None,
+) -> TrialSpec:
+    """The spec of a search trial, or of a proof run over the full horizon.
+
+    Args:
+        config: the resolved configuration.
+        number: the trial's number; a proof run carries its candidate's.
+        values: hyperparameters that differ from the baseline.
+        purpose: what the run is for; candidates in proof stop at their first spike, the baseline does not.
+        seed: of the run; the search's own seed unless given.
+        slow_limit: see ``TrialSpec``.
+    """
+    is_search = purpose == "search"
+    return TrialSpec(
+        number=number,
+        purpose=purpose,
+        seed=config.seed if seed is None else seed,
+        steps=config.budget.trial_steps if is_search else config.budget.full_steps,
+        full_steps=config.budget.full_steps,
+        params=config.settings(values),
+        workload=config.workload,
+        workload_args=config.arguments(values),
+        schedule=config.schedule.name,
+        metric=config.objective.metric,
+        source=config.objective.source,
+        target=config.objective.target,
+        overhead=config.signals.overhead,
+        every=config.signals.every,
+        stops_on_spike=purpose != "baseline",
+        predicts=is_search,
+        slow_limit=slow_limit,
+        device="cuda" if config.resources.gpus_per_trial else "cpu",
+        threads=max(1, int(config.resources.cpus_per_trial)),
+    )

@@ -1,0 +1,193 @@
+"""What a person sees of a search: a live table on a terminal, plain lines elsewhere, and the closing summary.
+
+Everything live goes to standard error; the summaries are strings that ``cli`` prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stabletune.judgement.rules import EDGE
+from stabletune.judgement.spikes import olmo_spike_score
+from stabletune.records import Progress as TrialProgress
+from stabletune.records import TrialResult, TrialSpec
+from stabletune.study.listener import Listener
+from stabletune.study.outcome import StudyResult
+
+ROWS_SHOWN = 14
+_STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
+
+
+@contextlib.contextmanager
+def watching(*, quiet: bool) -> Iterator[Listener]:
+    """A listener that shows the search for as long as the context lasts."""
+    console = Console(stderr=True, highlight=False)
+    if quiet:
+        yield Listener()
+    elif not console.is_terminal:
+        yield PlainLines(console)
+    else:
+        view = LiveView()
+        with Live(view.render(), console=console, refresh_per_second=4, get_renderable=view.render):
+            yield view
+
+
+class PlainLines(Listener):
+    """One line for each trial that ends, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def on_search(self, n_trials: int, n_finished: int) -> None:
+        """Announce the search."""
+        done = f", {n_finished} of them done before" if n_finished else ""
+        self._say(f"search: {n_trials} trials{done}")
+
+    def on_proof(self, n_candidates: int) -> None:
+        """Announce the proof."""
+        self._say(f"proof: {n_candidates} trials looked clean")
+
+    def on_progress(self, progress: TrialProgress) -> None:
+        """Nothing: a line for each report would be noise in a log."""
+
+    def on_result(self, result: TrialResult) -> None:
+        """One line with the settings, the outcome and the reason."""
+        self._say(f"{_name(result.spec)}: {_settings(result.spec.params)}: {result.status}: {result.reason}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+class LiveView(Listener):
+    """A table of the newest trials over a bar with the time left."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, int, int], tuple[str, ...]] = {}
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting workers", total=None)
+
+    def render(self) -> Group:
+        """The picture of this moment."""
+        table = Table(box=None, pad_edge=False)
+        for title in ("trial", "lr", "beta2", "step", "loss", f"sharpness ratio / {EDGE:g}", "status"):
+            table.add_column(title, justify="left" if title in ("trial", "status") else "right", no_wrap=True)
+        for row in list(self._rows.values())[-ROWS_SHOWN:]:
+            status = row[-1]
+            table.add_row(*row[:-1], f"[{_STYLES.get(status, 'cyan')}]{status}")
+        return Group(table, self._bar)
+
+    def on_search(self, n_trials: int, n_finished: int) -> None:
+        """Set the bar to the trials of the search."""
+        self._bar.reset(self._task, description="search", total=n_trials, completed=n_finished)
+
+    def on_proof(self, n_candidates: int) -> None:
+        """Begin a bar without a known end: how many runs a proof takes is not known before."""
+        self._bar.reset(self._task, description=f"proof ({n_candidates} candidates)", total=None)
+
+    def on_start(self, spec: TrialSpec) -> None:
+        """Add a row."""
+        self._set(spec, 0, None, None, "running")
+
+    def on_progress(self, progress: TrialProgress) -> None:
+        """Move the row's numbers."""
+        key = (progress.purpose, progress.number, progress.seed)
+        if key in self._rows:
+            name, lr, beta2, *_ = self._rows[key]
+            ratio = _short(progress.sharpness_ratio, ".2f")
+            self._rows[key] = (name, lr, beta2, str(progress.step), f"{progress.loss:.3g}", ratio, "running")
+
+    def on_result(self, result: TrialResult) -> None:
+        """Close the row and move the bar."""
+        ratios = [m.sharpness_ratio for m in result.measurements if m.sharpness_ratio is not None]
+        loss = float(result.losses[-1]) if result.steps else None
+        self._set(result.spec, result.steps, loss, max(ratios, default=None), result.status)
+        self._bar.advance(self._task)
+
+    def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
+        """Close the row of a run that is no longer needed."""
+        self._set(spec, steps, None, None, "not needed")
+
+    def _set(self, spec: TrialSpec, step: int, loss: float | None, ratio: float | None, status: str) -> None:
+        lr, beta2 = f"{spec.params['lr']:.3g}", f"{spec.params['beta2']:.4g}"
+        row = (_name(spec), lr, beta2, str(step), _short(loss, ".3g"), _short(ratio, ".2f"), status)
+        self._rows.pop(key := (spec.purpose, spec.number, spec.seed), None)
+        self._rows[key] = row
+
+
+def study_summary(result: StudyResult) -> str:
+    """What a search ends with: settings, baseline against recommended, where the files are."""
+    recommendation = result.recommendation
+    if recommendation is None:
+        return f"{result.message}\nFiles: {result.folder}"
+    evidence = recommendation.evidence
+    objective, n = evidence["objective"], evidence["confirm_seeds"]
+    settings = ", ".join(f"{k} {_value(v)}" for k, v in recommendation.settings.items() if v not in (None, False))
+    upper = evidence["spiky_run_rate_upper_95"]
+    return "\n".join(
+        (
+            f"Recommended: {settings}",
+            f"{'':14}{'recommended':>14}{'baseline':>14}",
+            f"{'spiky runs':14}{_of(evidence['spiky_runs'], n):>14}{_of(evidence['baseline_spiky_runs'], n):>14}",
+            f"{objective['metric']:14}{objective['recommended']:>14.4g}{objective['baseline']:>14.4g}"
+            f"   ratio {objective['ratio']:.3g}",
+            f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} candidates"
+            f" tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
+            f"Training steps spent: {evidence['training_steps_spent']}",
+            f"Files: {result.folder} (recommended.yaml, report.html, trials.csv)",
+        )
+    )
+
+
+def trial_summary(result: TrialResult) -> str:
+    """What ``stabletune trial`` ends with."""
+    lines = [f"{result.status}: {result.reason}"]
+    if result.objective is not None:
+        lines.append(f"{result.spec.metric}: {result.objective:.6g}")
+    lines += [
+        f"spike at step {e.start}: {e.worst_ratio:.3g} times its median, severity {e.severity:.3g}, "
+        f"{e.steps_lost} steps lost"
+        for e in result.episodes
+    ]
+    finite = result.losses[~(abs(result.losses) == float("inf"))]
+    lines.append(f"OLMo spike score: {olmo_spike_score(finite):.3%}")
+    readings = [m for m in result.measurements if m.sharpness_ratio is not None]
+    for m in readings[:: max(1, len(readings) // 20)]:
+        lines.append(
+            f"step {m.step:>6}  loss {m.loss:<11.4g} sharpness_ratio {m.sharpness_ratio:<8.3f} "
+            f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}"
+        )
+    return "\n".join(lines)
+
+
+def _name(spec: TrialSpec) -> str:
+    if spec.purpose == "search":
+        return f"{spec.number}"
+    return f"{'baseline' if spec.purpose == 'baseline' else spec.number} seed {spec.seed}"
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    return f"lr {params['lr']:.3g}, beta2 {params['beta2']:.4g}"
+
+
+def _short(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{k} {_value(v)}" for k, v in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} of {whole}"

@@ -1,0 +1,136 @@
+"""The training loop for workloads that hand over a ``Training``: batches in, calls of ``Trial.step`` out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from stabletune.errors import WorkloadError
+from stabletune.trial.training import Training
+from stabletune.trial.trial import Trial
+
+LossOfBatch = Callable[[Any], torch.Tensor]
+_AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def run_standard_loop(trial: Trial, training: Training) -> None:
+    """Train until the trial is over, then evaluate if the objective asks for it.
+
+    Curvature is measured on the first batch of the run, kept as the fixed probe.
+
+    Raises:
+        WorkloadError: no batches, a loss that is not a scalar or has no gradient, no way to evaluate though asked to.
+        LossFloorError: a loss at or below ``training.loss_floor``.
+    """
+    if trial.spec.source == "eval" and training.eval_fn is None and training.eval_batches is None:
+        raise WorkloadError(
+            "objective.source: eval needs eval_batches or eval_fn in Training, but got neither. "
+            "Give one of them, or set objective.source to train."
+        )
+    model = training.model.to(trial.device).train()
+    trial.watch(model)
+    optimizer = trial.build_optimizer(training.param_groups or [p for p in model.parameters() if p.requires_grad])
+    if training.optimizer_state is not None:
+        _load_state(optimizer, training.optimizer_state)
+    schedule = trial.build_schedule(optimizer)
+    scaler = torch.amp.GradScaler(trial.device.type, enabled=training.precision == "float16")
+    loss_of = _loss_function(trial, training)
+    batches = (move(batch, trial.device) for batch in _endless(training.batches))
+    probe = next(batches)
+    pending: list[Any] = [probe]
+    while not trial.is_over:
+        optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for _ in range(training.accumulate):
+            loss = loss_of(pending.pop() if pending else next(batches))
+            scaler.scale(loss / training.accumulate).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        trial.step(total / training.accumulate, lambda: loss_of(probe))
+    if trial.spec.source == "eval" and trial.verdict is None:
+        trial.report_eval(_evaluate(trial, training, loss_of))
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """The batch with every tensor and module in it on ``device``, through nested tuples, lists and mappings."""
+    if isinstance(batch, (torch.Tensor, torch.nn.Module)):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: move(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(move(value, device) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(move(value, device) for value in batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {f.name: move(getattr(batch, f.name), device) for f in dataclasses.fields(batch)}
+        return dataclasses.replace(batch, **fields)
+    return batch
+
+
+def _endless(batches: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        is_empty = True
+        for batch in batches:
+            is_empty = False
+            yield batch
+        if is_empty:
+            raise WorkloadError(
+                "Training.batches: must yield at least one batch, but got none. "
+                "Check the data set, its path and drop_last."
+            )
+
+
+def _loss_function(trial: Trial, training: Training) -> LossOfBatch:
+    dtype = _AUTOCAST_DTYPES.get(training.precision)
+
+    def loss_of(batch: Any) -> torch.Tensor:
+        autocast = torch.autocast(trial.device.type, dtype=dtype) if dtype else contextlib.nullcontext()
+        with autocast:
+            loss = training.loss_fn(training.model, batch)
+        if not isinstance(loss, torch.Tensor):
+            raise WorkloadError(f"loss_fn: must return a tensor, but got {type(loss).__name__}. Return the loss itself.")
+        if loss.numel() != 1:
+            raise WorkloadError(
+                f"loss_fn: must return a scalar, but got a tensor of shape {tuple(loss.shape)}. "
+                "Return the mean, for example loss.mean()."
+            )
+        if not loss.requires_grad and torch.is_grad_enabled():
+            raise WorkloadError(
+                "loss_fn: must return a loss with a gradient, but got one that depends on no trainable parameter. "
+                "Remove detach(), item() or no_grad() on the way from the parameters to the loss."
+            )
+        return loss.reshape(())
+
+    return loss_of
+
+
+def _load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the moments and step counts; the trial's hyperparameters stay."""
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, kept in zip(optimizer.param_groups, settings, strict=True):
+        group.update(kept)
+
+
+def _evaluate(trial: Trial, training: Training, loss_of: LossOfBatch) -> float:
+    model = training.model
+    model.eval()
+    try:
+        if training.eval_fn is not None:
+            return float(training.eval_fn(model))
+        assert training.eval_batches is not None
+        losses = [float(loss_of(move(batch, trial.device)).detach()) for batch in training.eval_batches]
+    finally:
+        model.train()
+    if not losses:
+        raise WorkloadError(
+            "Training.eval_batches: must yield at least one batch, but got none. Check the data set, or remove it."
+        )
+    return sum(losses) / len(losses)

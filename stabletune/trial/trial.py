@@ -1,0 +1,157 @@
+"""One trial from the inside: what a training loop calls, be it stabletune's own or the user's.
+
+A spec flows in; every loss and measurement passes through ``step``; what came of it flows out of ``history`` and
+``verdict``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from stabletune.errors import WorkloadError
+from stabletune.judgement.history import History
+from stabletune.judgement.spikes import SpikeDetector
+from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.optim.instrumented_adamw import InstrumentedAdamW
+from stabletune.records import Progress, TrialSpec
+from stabletune.schedules import lr_factor
+from stabletune.trial.stoppers import load_stoppers
+from stabletune.trial.stoppers.verdict import Verdict
+
+SECONDS_BETWEEN_REPORTS = 0.5
+_OPTIMIZER_KEYWORDS = (
+    "lr",
+    "eps",
+    "weight_decay",
+    "amsgrad",
+    "max_grad_norm",
+    "update_clip",
+    "second_moment_clip",
+)
+
+
+class Trial:
+    """What a workload with its own loop is given.
+
+    Args:
+        spec: what to run.
+        report: called now and then with the progress; False means that the trial is no longer wanted.
+        loss_floor: the loss's lower bound.
+    """
+
+    def __init__(self, spec: TrialSpec, report: Callable[[Progress], bool], *, loss_floor: float = 0.0) -> None:
+        self.spec = spec
+        self.seed = spec.seed
+        self.steps = spec.steps
+        self.device = torch.device(spec.device)
+        self.params: Mapping[str, Any] = dict(spec.params)
+        self.history = History(spec, SpikeDetector(loss_floor))
+        self.verdict: Verdict | None = None
+        self.eval_value: float | None = None
+        self.monitor: StabilityMonitor | None = None
+        self._report = report
+        self._stoppers = load_stoppers()
+        self._model: torch.nn.Module | None = None
+        self._optimizer: InstrumentedAdamW | None = None
+        self._reported_at = time.monotonic()
+
+    def watch(self, model: torch.nn.Module) -> None:
+        """Name the model, so that measuring can restore its buffers and modes."""
+        self._model = model
+
+    def build_optimizer(
+        self, params: Iterable[torch.nn.Parameter] | Iterable[Mapping[str, Any]]
+    ) -> InstrumentedAdamW:
+        """This trial's optimizer for parameters, or for groups with ``params``, ``weight_decay`` and ``lr_scale``."""
+        entries = list(params)
+        if entries and isinstance(entries[0], Mapping):
+            lr = float(self.params["lr"])
+            entries = [{**group, "lr": lr * group.get("lr_scale", 1.0)} for group in entries]
+        keywords = {name: self.params[name] for name in _OPTIMIZER_KEYWORDS}
+        betas = (self.params["beta1"], self.params["beta2"])
+        self._optimizer = InstrumentedAdamW(entries, betas=betas, **keywords)
+        return self._optimizer
+
+    def build_schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
+        """This trial's schedule over the full horizon; the caller steps it after each optimizer step."""
+        warmup_steps, full_steps, name = self.spec.warmup_steps, self.spec.full_steps, self.spec.schedule
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: lr_factor(name, step, warmup_steps=warmup_steps, full_steps=full_steps)
+        )
+
+    def step(self, loss: torch.Tensor | float, closure: Callable[[], torch.Tensor]) -> bool:
+        """Record one optimizer step, measure if due, judge; True means: stop now.
+
+        Args:
+            loss: the step's loss, a scalar.
+            closure: computes the loss anew on the step's batch (or a fixed one), for measuring.
+
+        Raises:
+            WorkloadError: ``watch`` or ``build_optimizer`` was not called, or the loss is not a scalar.
+            LossFloorError: the loss is at or below ``loss_floor``.
+        """
+        if self.is_over:
+            return True
+        value = _as_float(loss)
+        self.history.add(value)
+        if not self.history.spikes.diverged:
+            measurement = self._monitor().step(value, closure)
+            if measurement is not None:
+                self.history.measurements.append(measurement)
+        self.verdict = next((v for stopper in self._stoppers if (v := stopper(self.history)) is not None), None)
+        self._report_progress(value)
+        return self.is_over
+
+    def report_eval(self, value: float) -> None:
+        """Give the final eval value, smaller is better; needed for ``objective.source: eval``."""
+        self.eval_value = float(value)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial was stopped or has done all its steps."""
+        return self.verdict is not None or self.history.step >= self.steps
+
+    def _monitor(self) -> StabilityMonitor:
+        if self.monitor is None:
+            if self._model is None or self._optimizer is None:
+                missing = "trial.watch(model)" if self._model is None else "trial.build_optimizer(model.parameters())"
+                raise WorkloadError(
+                    f"{self.spec.workload.function}: {missing} must be called before trial.step, but it was not. "
+                    "Call it before the loop."
+                )
+            schedule = {"every": self.spec.every} if self.spec.every else {"overhead": self.spec.overhead}
+            self.monitor = StabilityMonitor(self._model, self._optimizer, steps=self.steps, **schedule)
+        return self.monitor
+
+    def _report_progress(self, loss: float) -> None:
+        now = time.monotonic()
+        if now - self._reported_at < SECONDS_BETWEEN_REPORTS:
+            return
+        self._reported_at = now
+        progress = Progress(
+            number=self.spec.number,
+            purpose=self.spec.purpose,
+            seed=self.seed,
+            step=self.history.step,
+            steps=self.steps,
+            loss=loss,
+            sharpness_ratio=self.history.last("sharpness_ratio"),
+            v_hat_staleness=self.history.last("v_hat_staleness"),
+        )
+        if not self._report(progress) and self.verdict is None:
+            self.verdict = Verdict("stopped", f"step {self.history.step}: the search no longer needed this run.")
+
+
+def _as_float(loss: torch.Tensor | float) -> float:
+    if isinstance(loss, torch.Tensor):
+        if loss.numel() != 1:
+            raise WorkloadError(
+                f"loss_fn: must return a scalar, but got a tensor of shape {tuple(loss.shape)}. "
+                "Return the mean, for example loss.mean()."
+            )
+        return float(loss.detach())
+    return float(loss)

@@ -1,0 +1,140 @@
+"""Runs one trial in this process: a ``TrialSpec`` flows in, a ``TrialResult`` flows out, whatever the user's code does."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+import traceback
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from stabletune.errors import StabletuneError, WorkloadError
+from stabletune.judgement.forecast import spike_risk
+from stabletune.judgement.objective import objective_of
+from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.trial.standard_loop import run_standard_loop
+from stabletune.trial.stoppers.verdict import Verdict
+from stabletune.trial.training import Training
+from stabletune.trial.trial import Trial
+from stabletune.trial.workload import keeps_own_loop, load_function
+
+
+def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: True) -> TrialResult:
+    """Run one trial to its end.
+
+    Args:
+        spec: what to run.
+        report: called about twice a second; returning False ends the trial as no longer wanted.
+
+    Returns:
+        The result; an exception in the user's code becomes status ``failed`` with its traceback.
+    """
+    started = time.monotonic()
+    reset_process(spec)
+    trial: Trial | None = None
+    trace: str | None = None
+    try:
+        function = load_function(spec.workload)
+        seed_everything(spec.seed)
+        if keeps_own_loop(function):
+            trial = Trial(spec, report)
+            function(trial, **spec.workload_args)
+        else:
+            training = function(spec.seed, torch.device(spec.device), **spec.workload_args)
+            if not isinstance(training, Training):
+                raise WorkloadError(
+                    f"{spec.workload.function}: must return a stabletune.Training, "
+                    f"but got {type(training).__name__}. Return Training(model=..., loss_fn=..., batches=...)."
+                )
+            trial = Trial(spec, report, loss_floor=training.loss_floor)
+            run_standard_loop(trial, training)
+        verdict = trial.verdict or _verdict_at_the_end(trial)
+    except (Exception, SystemExit) as error:
+        verdict, trace = _failure(error, trial), traceback.format_exc()
+    return _result(spec, trial, verdict, trace=trace, seconds=time.monotonic() - started)
+
+
+def reset_process(spec: TrialSpec) -> None:
+    """Undo what an earlier trial in this process may have changed globally."""
+    torch.set_num_threads(spec.threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    torch.autograd.set_detect_anomaly(False)
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("highest")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (all devices), numpy and random."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _verdict_at_the_end(trial: Trial) -> Verdict:
+    done, wanted = trial.history.step, trial.steps
+    if done < wanted:
+        raise WorkloadError(
+            f"{trial.spec.workload.function}: must call trial.step {wanted} times or until it returns True, "
+            f"but returned after {done}. Loop over range(trial.steps)."
+        )
+    if trial.spec.source == "eval" and trial.eval_value is None:
+        raise WorkloadError(
+            f"{trial.spec.workload.function}: must call trial.report_eval(value) for objective.source: eval, "
+            "but did not. Call it after the loop."
+        )
+    return Verdict("completed", f"completed all {wanted} steps, {_spikes_sentence(trial)}.")
+
+
+def _spikes_sentence(trial: Trial) -> str:
+    n = len(trial.history.spikes.episodes)
+    score = f"worst spike score {trial.history.spikes.worst_score:.2f} against the limit 1"
+    return f"{n} spike{'s' * (n != 1)}, {score}"
+
+
+def _failure(error: BaseException, trial: Trial | None) -> Verdict:
+    where = f"step {trial.history.step}" if trial is not None and trial.history.step else "building"
+    if isinstance(error, StabletuneError):
+        return Verdict("failed", f"{where}: {error}")
+    return Verdict("failed", f"{where}: the workload raised {type(error).__name__}: {error}")
+
+
+def _result(
+    spec: TrialSpec, trial: Trial | None, verdict: Verdict, *, trace: str | None, seconds: float
+) -> TrialResult:
+    if trial is None:
+        return TrialResult(
+            spec=spec, status=verdict.status, reason=verdict.reason, losses=np.zeros(0), traceback=trace, seconds=seconds
+        )
+    history = trial.history
+    return TrialResult(
+        spec=spec,
+        status=verdict.status,
+        reason=verdict.reason,
+        losses=np.asarray(history.losses, dtype=np.float64),
+        measurements=tuple(history.measurements),
+        episodes=tuple(history.spikes.episodes),
+        spike_score=history.spikes.worst_score,
+        objective=_objective(trial) if verdict.status == "completed" else None,
+        overhead=trial.monitor.overhead if trial.monitor is not None else 0.0,
+        seconds=seconds,
+        risk=spike_risk(history) if verdict.status == "completed" else None,
+        traceback=trace,
+        device=_device_name(trial.device),
+    )
+
+
+def _objective(trial: Trial) -> float | None:
+    if trial.spec.source == "eval":
+        value = trial.eval_value
+        return value if value is not None and math.isfinite(value) else None
+    floor = trial.history.spikes.loss_floor
+    return objective_of(trial.spec.metric, trial.history.losses, loss_floor=floor, target=trial.spec.target)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
