@@ -38,7 +38,9 @@ def search(
     config: ConfigArgument,
     output: Annotated[Optional[Path], typer.Option(help="Output folder, in place of the config's.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the output folder.")] = False,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")] = None,  # noqa: UP045
+    set_: Annotated[
+        Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")
+    ] = None,  # noqa: UP045
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the recommendation as one JSON object.")] = False,
     executor: Annotated[str, typer.Option(help="ray_tune, or inline: in this process, for debugging.")] = "ray_tune",
@@ -48,7 +50,7 @@ def search(
         from stabletune.study.run import search as run_search
         from stabletune.terminal import watching
 
-        with watching(quiet=quiet) as listener:
+        with watching(quiet=quiet) as listener, contextlib.redirect_stdout(sys.stderr):
             result = run_search(
                 config,
                 output=output,
@@ -74,7 +76,7 @@ def trial(
         from stabletune.single_trial import run_single_trial
         from stabletune.terminal import trial_summary, watching
 
-        with watching(quiet=False) as listener:
+        with watching(quiet=False) as listener, contextlib.redirect_stdout(sys.stderr):
             result = run_single_trial(config, param or (), steps=steps, seed=seed, output=output, listener=listener)
         if result.status == "failed":
             _fail(result.reason, FAILED, result.traceback)

@@ -94,9 +94,9 @@ class SearchSpace:
         return {name: found.to_dict() for name, found in self.ranges.items()}
 
 
-def list_search_spaces() -> dict[str, Path]:
-    """The named search spaces that come with stabletune, and their files."""
-    return {path.stem: path for path in sorted(_shipped_folder().glob("*.yaml"))}
+def list_search_spaces() -> dict[str, str]:
+    """The named search spaces that come with stabletune, and what the first line of each says."""
+    return {name: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name, path in _shipped().items()}
 
 
 def load_search_space(source: str, *, folder: Path | None = None, where: str = "search_space") -> SearchSpace:
@@ -105,7 +105,7 @@ def load_search_space(source: str, *, folder: Path | None = None, where: str = "
     Raises:
         ConfigError: no such space, or mistakes in it, all together.
     """
-    named = list_search_spaces().get(source)
+    named = _shipped().get(source)
     path = named or (folder or Path()) / Path(source).expanduser()
     if named is None and not path.is_file():
         close = difflib.get_close_matches(source, list_search_spaces(), n=1)
@@ -236,8 +236,9 @@ def _known_names() -> list[str]:
     return [*HYPERPARAMETERS, f"{WORKLOAD_ARGS}NAME"]
 
 
-def _shipped_folder() -> Path:
-    """In the wheel beside this file; in a source checkout one folder up."""
+def _shipped() -> dict[str, Path]:
+    """The files of search_spaces/: in the wheel beside this module, in a source checkout one folder up."""
     package = Path(__file__).resolve().parent
     inside = package / "search_spaces"
-    return inside if inside.is_dir() else package.parent / "search_spaces"
+    folder = inside if inside.is_dir() else package.parent / "search_spaces"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

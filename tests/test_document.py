@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stabletune.document import Document, apply_overrides, dotted, read_document, shown
 from stabletune.errors import ConfigError
@@ -45,8 +46,6 @@ def test_text_that_looks_a_little_like_a_number_stays_text(tmp_path: Path, text:
 
 
 def test_reading_leaves_the_yaml_library_as_it_was(tmp_path: Path) -> None:
-    import yaml
-
     read_document(written(tmp_path, "x: 1e-5\n"))
     assert yaml.safe_load("x: 1e-5") == {"x": "1e-5"}
 
@@ -79,7 +78,9 @@ def test_python_objects_are_not_built(tmp_path: Path) -> None:
     assert "must be valid YAML" in problems_of(tmp_path, "a: !!python/object/apply:os.getcwd []\n")[0]
 
 
-@pytest.mark.parametrize(("text", "got"), [("", "an empty file"), ("# only words\n", "an empty file"), ("- 1\n", "[1]")])
+@pytest.mark.parametrize(
+    ("text", "got"), [("", "an empty file"), ("# only words\n", "an empty file"), ("- 1\n", "[1]")]
+)
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, got: str) -> None:
     assert f"must be a mapping of keys to values, but got {got}." in problems_of(tmp_path, text)[0]
 

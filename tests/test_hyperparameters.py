@@ -4,12 +4,12 @@ import inspect
 import math
 
 import pytest
+import torch
 
 from stabletune.hyperparameters import HYPERPARAMETERS, default_settings
 
 
 def test_defaults_are_those_of_torch() -> None:
-    torch = pytest.importorskip("torch")
     parameters = inspect.signature(torch.optim.AdamW).parameters
     settings = default_settings()
     assert (settings["beta1"], settings["beta2"]) == parameters["betas"].default

@@ -107,7 +107,11 @@ def test_membership_asks_every_range() -> None:
             "0 < low < high < 1 must hold, but got low=0.9, high=1.0. Set high to 0.9999 or less.",
         ),
         ("beta2", {"low": 0.9, "high": 1.0}, "0 <= low < high < 1 must hold, but got low=0.9, high=1.0."),
-        ("lr", {"low": 0, "high": 1, "scale": "log"}, "0 < low < high must hold, but got low=0, high=1. Set low above 0."),
+        (
+            "lr",
+            {"low": 0, "high": 1, "scale": "log"},
+            "0 < low < high must hold, but got low=0, high=1. Set low above 0.",
+        ),
         ("lr", {"low": 0.2, "high": 0.1}, "0 < low < high must hold, but got low=0.2, high=0.1. Set low below high"),
         ("lr", {"low": 0.1, "high": 0.1}, "A single value belongs in baseline"),
         ("eps", {"low": -1, "high": 1}, "0 <= low < high must hold, but got low=-1, high=1. Set low to 0 or more."),
@@ -126,7 +130,11 @@ def test_membership_asks_every_range() -> None:
         ("lr", {"choices": [0.1, -1]}, "lr.choices[1]: 0 < lr must hold, but got -1."),
         ("lr", {"choices": [0.1, None]}, "lr.choices[1]: 0 < lr must hold, but got null."),
         ("lr", {"choices": [0.1, 0.1]}, "lr.choices[1]: must be different from the choices before it, but got 0.1."),
-        ("workload_args.n", {"choices": [[1]]}, "choices[0]: must be a number, text, true, false or null, but got [1]."),
+        (
+            "workload_args.n",
+            {"choices": [[1]]},
+            "choices[0]: must be a number, text, true, false or null, but got [1].",
+        ),
         ("amsgrad", {"low": 0, "high": 1}, "search_space.amsgrad: must be {choices: [true, false]}"),
         ("second_moment_reset", {"choices": [None, 100]}, "is not implemented in this version of stabletune"),
     ],
@@ -169,3 +177,7 @@ def test_an_unknown_name_comes_with_its_nearest_neighbour() -> None:
         load_search_space("adam_lr_bta2")
     with pytest.raises(ConfigError, match="Names: adam_full, "):
         load_search_space("zzz")
+
+
+def test_every_shipped_space_says_in_one_line_what_it_searches() -> None:
+    assert all(line.endswith(".") and not line.startswith("#") for line in list_search_spaces().values())

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, InstanceOf, PrivateAttr
+from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
 from stabletune.config.sections import (
     Budget,
@@ -28,6 +28,7 @@ from stabletune.config.sections import (
     Signals,
     Text,
     Whole,
+    no_switch,
 )
 from stabletune.document import dotted
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS, default_settings
@@ -48,7 +49,9 @@ class Origin(NamedTuple):
 class Config(Section):
     """A checked configuration: the keys of config.yaml, with workload and search space found."""
 
-    version: Annotated[Literal[1], Rule("must be 1", "This stabletune reads version 1 only.")] = 1
+    version: Annotated[
+        Literal[1], BeforeValidator(no_switch), Rule("must be 1", "This stabletune reads version 1 only.")
+    ] = 1
     name: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_-]+$"), Rule("must be text of letters, digits, - and _", "Quote a number.")
     ]
@@ -66,9 +69,7 @@ class Config(Section):
     objective: Objective = Objective()
     schedule: Schedule = Schedule()
     signals: Signals = Signals.model_validate({})
-    sampler: Annotated[SamplerName, Rule("must be one of tpe, gp, cmaes, nsga2, qmc, random", "Name one of them.")] = (
-        "tpe"
-    )
+    sampler: SamplerName = "tpe"
     resources: Resources = Resources()
     storage: Annotated[Text | None, Rule("must be null or an SQLAlchemy URL", "null keeps a journal file.")] = None
     output: Annotated[Text, Rule("must be the path of a folder", "Leave it out for runs/NAME.")]

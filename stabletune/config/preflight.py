@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from stabletune.config.plugins import plugin_files
 from stabletune.errors import ConfigError
 from stabletune.records import WorkloadReference
 
@@ -31,10 +32,10 @@ class FoundWorkload:
 
 def list_workloads() -> dict[str, str]:
     """The built-in workloads and the first line of what each says of itself; nothing is imported."""
-    lines = {
-        path.stem: (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0] for path in _built_ins()
+    found = plugin_files("trial", "workloads")
+    return {
+        name: (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0] for name, path in found.items()
     }
-    return lines
 
 
 def find_workload(name: str, folder: Path) -> FoundWorkload:
@@ -71,7 +72,9 @@ def check_workload(found: FoundWorkload, arguments: Sequence[str]) -> list[str]:
     definitions = [node for node in _top_level(tree.body) if function in _names(node) or "*" in _names(node)]
     if not definitions:
         defined = ", ".join(n for node in tree.body for n in _names(node) if isinstance(node, ast.FunctionDef))
-        return [f"must name a function of {found.source}, but got {function!r}. Defined there: {defined or 'none'}."]
+        return [
+            f"must name a function of {found.source.name}, but got {function!r}. Defined there: {defined or 'none'}."
+        ]
     last = definitions[-1]
     if isinstance(last, ast.FunctionDef) and not last.decorator_list:
         return list(_signature_problems(last, arguments))
@@ -139,18 +142,12 @@ def _module_source(module: str, name: str) -> Path | None:
 
 
 def _built_in(name: str, folder: Path) -> FoundWorkload:
-    for path in _built_ins():
-        if path.stem == name:
-            return _found(WorkloadReference(name), name, path)
+    built_ins = plugin_files("trial", "workloads")
+    if name in built_ins:
+        return _found(WorkloadReference(name), name, built_ins[name])
     is_file = name.endswith(".py") or (folder / name).is_file()
-    remedy = f"Name its function: {name}:build." if is_file else f"Built in: {', '.join(list_workloads()) or 'none'}."
+    remedy = f"Name its function: {name}:build." if is_file else f"Built in: {', '.join(built_ins)}."
     _refuse("must be FILE.py:FUNCTION, package.module:function or a built-in name", name, remedy)
-
-
-def _built_ins() -> list[Path]:
-    """The files of stabletune/trial/workloads that define ``build``."""
-    paths = sorted((Path(__file__).resolve().parents[1] / "trial" / "workloads").glob("*.py"))
-    return [path for path in paths if any("build" in _names(node) for node in ast.parse(path.read_bytes()).body)]
 
 
 def _found(reference: WorkloadReference, name: str, source: Path | None) -> FoundWorkload:

@@ -21,6 +21,7 @@ from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.space import SearchSpace, load_search_space, parse_search_space
 
 _MAPPINGS = ("workload_args", "baseline", "budget", "objective", "schedule", "signals", "resources")
+_OURS = "workload_sha256"  # in resolved configs only; always computed anew
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = (), output: str | Path | None = None) -> Config:
@@ -165,7 +166,7 @@ class _Reader:
         for depth, key in enumerate(keys, start=1):
             field = model.model_fields.get(key)
             if field is None:
-                return self.document.unknown(keys[:depth], model.model_fields)
+                return self.document.unknown(keys[:depth], [known for known in model.model_fields if known != _OURS])
             rule = next((item for item in field.metadata if isinstance(item, Rule)), None)
             if rule is not None:
                 if error["type"] == "missing":

@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from stabletune.config.plugins import plugin_files
 from stabletune.schedules import ScheduleName
 
 Metric = Literal["final_loss", "loss_auc", "steps_to_target"]
-SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "qmc", "random"]
 DEFAULT_OVERHEAD = 0.15
 _ADDRESS = re.compile(r"local|auto|(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
+
+
+SAMPLERS = tuple(plugin_files("study", "samplers"))
 
 
 class Rule(NamedTuple):
@@ -23,7 +26,8 @@ class Rule(NamedTuple):
     remedy: str
 
 
-def _no_switch(value: Any) -> Any:
+def no_switch(value: Any) -> Any:
+    """Keep true and false from passing for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("a switch is no number")
     return value
@@ -35,12 +39,21 @@ def _an_address(value: Any) -> Any:
     return value
 
 
+def _a_sampler(value: Any) -> Any:
+    if value not in SAMPLERS:
+        raise ValueError("not a sampler")
+    return value
+
+
 _AT_LEAST_ONE = Rule("must be a whole number of at least 1", "Set it to 1 or more.")
 _POSITIVE = Rule("must be a number above 0", "Set a positive number.")
 _SHARE = Rule("must lie in 0 <= share < 1", "0.05 is 5 % of the full horizon.")
 
-Whole = Annotated[int, BeforeValidator(_no_switch)]
-Real = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
+SamplerName = Annotated[
+    str, BeforeValidator(_a_sampler), Rule(f"must be one of {', '.join(SAMPLERS)}", "Name one of them.")
+]
+Whole = Annotated[int, BeforeValidator(no_switch)]
+Real = Annotated[float, BeforeValidator(no_switch), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[Whole, Field(ge=1), _AT_LEAST_ONE]
 

@@ -108,9 +108,7 @@ class SpikeDetector:
     def _enter_spike(self, median: float) -> None:
         if not self.episodes or self.step - self.episodes[-1].end > REFRACTORY:
             self._reference = median
-            self.episodes.append(
-                Episode(start=self.step, end=self.step, worst_ratio=1.0, severity=0.0, steps_lost=0)
-            )
+            self.episodes.append(Episode(start=self.step, end=self.step, worst_ratio=1.0, severity=0.0, steps_lost=0))
         elif self._reference is None:
             self._reference = median
         self.episodes[-1] = dataclasses.replace(self.episodes[-1], end=self.step)

@@ -67,7 +67,7 @@ class RunFolder:
         self.write_config(config)
 
     def discard(self) -> None:
-        """Remove what a search wrote here, after one that could not even run its baseline; other files stay."""
+        """Take back what ``create`` claimed: for a search whose very first trial cannot run. Other files stay."""
         for name in FILES + PRODUCTS:
             path = self.path / name
             if path.is_dir():

@@ -40,7 +40,7 @@ def told_objective(result: TrialResult) -> float:
     """The objective, or for a trial without one what not having trained would give: finite and never attractive."""
     if result.objective is not None and math.isfinite(result.objective):
         return min(result.objective, _LARGEST)
-    finite = result.losses[: 10][[math.isfinite(loss) for loss in result.losses[:10]]]
+    finite = result.losses[:10][[math.isfinite(loss) for loss in result.losses[:10]]]
     if result.spec.metric == "steps_to_target":
         return 2.0 * result.spec.steps
     if finite.size == 0 or (result.spec.metric == "loss_auc" and finite.min() <= 0.0):

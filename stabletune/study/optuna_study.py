@@ -33,9 +33,10 @@ class SearchStudy:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._config = config
         self._running: dict[int, Trial] = {}
+        self._storage = _open_storage(config.storage_url, journal_path)
         try:
             self.study = optuna.create_study(
-                storage=_open_storage(config.storage_url, journal_path),
+                storage=self._storage,
                 study_name=config.name,
                 load_if_exists=resume,
                 sampler=load_sampler(config.sampler, config.seed),
@@ -59,9 +60,7 @@ class SearchStudy:
         values = self._config.settings() | arguments
         inside = stored_params(space, values)
         known = {stored: distribution for stored, distribution in distributions(space).values() if stored in inside}
-        self.study.add_trial(
-            optuna.trial.create_trial(state=TrialState.RUNNING, params=inside, distributions=known)
-        )
+        self.study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, params=inside, distributions=known))
         self._take_up(self.study.get_trials(deepcopy=False)[0])
         return 0
 
@@ -92,6 +91,10 @@ class SearchStudy:
     def finished(self) -> list[FrozenTrial]:
         """Every finished trial, in order of number."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+    def discard(self) -> None:
+        """Delete the study from its storage."""
+        optuna.delete_study(study_name=self.study.study_name, storage=self._storage)
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute of the study."""

@@ -48,7 +48,9 @@ def recommend(config: Config, proof: Proof) -> Recommendation:
     """The recommendation of a proven candidate."""
     winner = proof.winner
     arguments = config.arguments(winner.candidate.values)
-    searched = [name.removeprefix(WORKLOAD_ARGS) for name in config.search_space.ranges if name.startswith(WORKLOAD_ARGS)]
+    searched = [
+        name.removeprefix(WORKLOAD_ARGS) for name in config.search_space.ranges if name.startswith(WORKLOAD_ARGS)
+    ]
     settings = settings_from(
         config.settings(winner.candidate.values),
         config.schedule.name,

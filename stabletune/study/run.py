@@ -63,6 +63,7 @@ def search(
         driver.raise_what_stopped_it()
     except BaselineFailed:
         if not resume:
+            study.discard()
             folder.discard()
         raise
     return driver.conclude()

@@ -49,13 +49,20 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
             loss = loss_of(pending.pop() if pending else next(batches))
             scaler.scale(loss / training.accumulate).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-        scaler.unscale_(optimizer)
-        scaler.step(optimizer)
-        scaler.update()
-        schedule.step()
+        if _step(optimizer, scaler):
+            schedule.step()
         trial.step(total / training.accumulate, lambda: loss_of(probe))
     if trial.spec.source == "eval" and trial.verdict is None:
         trial.report_eval(_evaluate(trial, training, loss_of))
+
+
+def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:
+    """Step on unscaled gradients; False when the scaler skipped the step because they overflowed."""
+    scaler.unscale_(optimizer)
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return not scaler.is_enabled() or scaler.get_scale() >= scale
 
 
 def move(batch: Any, device: torch.device) -> Any:
@@ -95,7 +102,9 @@ def _loss_function(trial: Trial, training: Training) -> LossOfBatch:
         with autocast:
             loss = training.loss_fn(training.model, batch)
         if not isinstance(loss, torch.Tensor):
-            raise WorkloadError(f"loss_fn: must return a tensor, but got {type(loss).__name__}. Return the loss itself.")
+            raise WorkloadError(
+                f"loss_fn: must return a tensor, but got {type(loss).__name__}. Return the loss itself."
+            )
         if loss.numel() != 1:
             raise WorkloadError(
                 f"loss_fn: must return a scalar, but got a tensor of shape {tuple(loss.shape)}. "

@@ -63,9 +63,7 @@ class Trial:
         """Name the model, so that measuring can restore its buffers and modes."""
         self._model = model
 
-    def build_optimizer(
-        self, params: Iterable[torch.nn.Parameter] | Iterable[Mapping[str, Any]]
-    ) -> InstrumentedAdamW:
+    def build_optimizer(self, params: Iterable[torch.nn.Parameter] | Iterable[Mapping[str, Any]]) -> InstrumentedAdamW:
         """This trial's optimizer for parameters, or for groups with ``params``, ``weight_decay`` and ``lr_scale``."""
         entries = list(params)
         if entries and isinstance(entries[0], Mapping):

@@ -52,8 +52,11 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
             trial = Trial(spec, report, loss_floor=training.loss_floor)
             run_standard_loop(trial, training)
         verdict = trial.verdict or _verdict_at_the_end(trial)
+    except StabletuneError as error:
+        verdict = Verdict("failed", f"{_where(trial)}: {error}")
     except (Exception, SystemExit) as error:
-        verdict, trace = _failure(error, trial), traceback.format_exc()
+        verdict = Verdict("failed", f"{_where(trial)}: the workload raised {type(error).__name__}: {error}")
+        trace = traceback.format_exc()
     return _result(spec, trial, verdict, trace=trace, seconds=time.monotonic() - started)
 
 
@@ -96,11 +99,8 @@ def _spikes_sentence(trial: Trial) -> str:
     return f"{n} spike{'s' * (n != 1)}, {score}"
 
 
-def _failure(error: BaseException, trial: Trial | None) -> Verdict:
-    where = f"step {trial.history.step}" if trial is not None and trial.history.step else "building"
-    if isinstance(error, StabletuneError):
-        return Verdict("failed", f"{where}: {error}")
-    return Verdict("failed", f"{where}: the workload raised {type(error).__name__}: {error}")
+def _where(trial: Trial | None) -> str:
+    return "building" if trial is None else f"step {trial.history.step + 1}"
 
 
 def _result(
@@ -108,7 +108,12 @@ def _result(
 ) -> TrialResult:
     if trial is None:
         return TrialResult(
-            spec=spec, status=verdict.status, reason=verdict.reason, losses=np.zeros(0), traceback=trace, seconds=seconds
+            spec=spec,
+            status=verdict.status,
+            reason=verdict.reason,
+            losses=np.zeros(0),
+            traceback=trace,
+            seconds=seconds,
         )
     history = trial.history
     return TrialResult(

@@ -142,3 +142,16 @@ def test_no_temporary_file_stays_behind(folder: RunFolder) -> None:
 
 def test_every_yaml_file_carries_a_version(folder: RunFolder) -> None:
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["version"] == 1
+
+
+def test_discarding_removes_the_search_and_leaves_other_files(folder: RunFolder) -> None:
+    folder.record(make_result())
+    (folder.path / "notes.txt").write_text("mine")
+    folder.discard()
+    assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+    assert not folder.exists()
+
+
+def test_discarding_removes_a_folder_that_held_nothing_else(folder: RunFolder) -> None:
+    folder.discard()
+    assert not folder.path.exists()

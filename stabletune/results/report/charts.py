@@ -15,6 +15,11 @@ from stabletune.results.report.findings import Findings, Proof, hyperparameters,
 
 Chart = dict[str, Any]
 MAX_RUNS = 10
+WIDE = 5.0
+STABILITY_CAPTION = (
+    "The sharpness ratio S against its edge at 1, and below it how far the second moment v̂ has outlived the gradients. "
+    "S may rest near 1 in healthy training; S above 1 for many steps while v̂ does not follow is what spikes."
+)
 LOGARITHMIC = {"lr": "lr", "eps": "eps", "beta2": "1 − beta2", "beta1": "1 − beta1"}
 
 
@@ -55,6 +60,8 @@ def loss_chart(runs: Sequence[Run]) -> Chart | None:
         "traces": traces,
         "axes": [{"title": "loss", "log": is_log}],
         "x": "step",
+        "caption": "Every step's loss, one line per run; pointing at a line names its seed."
+        + (" A triangle marks the peak of each spike." if any(run.curves.episodes for run in runs) else ""),
     }
 
 
@@ -69,10 +76,10 @@ def stability_chart(runs: Sequence[Run]) -> Chart | None:
     if not traces:
         return None
     axes = [
-        {"title": "sharpness ratio S", "log": False, "edge": 1.0, "from_zero": True},
+        {"title": "sharpness ratio S", "log": _is_wide(traces), "edge": 1.0, "from_zero": True},
         {"title": "staleness of v̂", "log": True},
     ]
-    return {"id": "stability", "traces": traces, "axes": axes, "x": "step"}
+    return {"id": "stability", "traces": traces, "axes": axes, "x": "step", "caption": STABILITY_CAPTION}
 
 
 def trials_chart(findings: Findings) -> Chart | None:
@@ -106,6 +113,8 @@ def trials_chart(findings: Findings) -> Chart | None:
         "x": titles[0],
         "x_log": names[0] in LOGARITHMIC,
         "ring": ring,
+        "caption": "One mark per trial, by what became of it."
+        + ("" if ring is None else " The ring is the trial shown above."),
     }
 
 
@@ -116,8 +125,13 @@ def importance_chart(findings: Findings) -> Chart | None:
         return None
     known = sorted(((v, n) for n, v in importance.items() if is_finite(v)), key=lambda pair: pair[0])
     trace = {"role": "recommended", "name": "importance", "x": [v for v, _ in known], "y": [n for _, n in known]}
-    axes = [{"title": "", "log": False}]
-    return {"id": "importance", "traces": [{**trace, "is_bar": True}], "axes": axes, "x": "share of the variation"}
+    return {
+        "id": "importance",
+        "traces": [{**trace, "is_bar": True}],
+        "axes": [{"title": "", "log": False}],
+        "x": "share of the variation",
+        "caption": "How much of the variation between trials each hyperparameter explains.",
+    }
 
 
 def _proof_runs(findings: Findings, role: str, proof: Proof) -> Iterator[Run]:
@@ -150,6 +164,12 @@ def _line(run: Run, steps: NDArray[np.float64], values: NDArray[np.float64]) -> 
     }
 
 
+def _is_wide(traces: Sequence[dict[str, Any]]) -> bool:
+    """Whether S runs so far over its edge that a linear axis would flatten everything near it."""
+    readings = [value for trace in traces if trace["axis"] == 1 for value in trace["y"] if value is not None]
+    return bool(readings) and max(readings) > WIDE
+
+
 def _spike_marks(run: Run) -> dict[str, Any] | None:
     """The peak of each episode."""
     losses = run.curves.losses
@@ -157,7 +177,9 @@ def _spike_marks(run: Run) -> dict[str, Any] | None:
     for episode in run.curves.episodes:
         first, last = max(0, int(episode["start"]) - 1), min(losses.size, int(episode["end"]))
         if first < last and np.isfinite(losses[first:last]).any():
-            steps.append(first + int(np.nanargmax(np.where(np.isfinite(losses[first:last]), losses[first:last], -np.inf))))
+            steps.append(
+                first + int(np.nanargmax(np.where(np.isfinite(losses[first:last]), losses[first:last], -np.inf)))
+            )
     if not steps:
         return None
     marks = _line(run, np.asarray(steps) + 1.0, losses[steps])
@@ -175,5 +197,5 @@ def _two_hyperparameters(findings: Findings) -> list[str]:
 
 
 def _plotted(name: str, value: float) -> float:
-    """beta is drawn as 1 - beta on a logarithmic axis: that is how it is searched."""
+    """Beta is drawn as 1 - beta on a logarithmic axis: that is how it is searched."""
     return 1.0 - value if name in ("beta1", "beta2") else float(value)

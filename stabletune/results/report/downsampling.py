@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ def downsample(steps: NDArray[np.float64], values: NDArray[np.float64], *, point
     finite = np.where(np.isfinite(values), values, np.inf)
     edges = np.linspace(0, steps.size, (points - 2) // 2 + 1).astype(int)
     kept = {0, steps.size - 1}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         stretch = finite[start:end]
         kept.update((start + int(stretch.argmin()), start + int(stretch.argmax())))
     chosen = np.asarray(sorted(kept))

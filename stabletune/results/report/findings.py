@@ -32,6 +32,11 @@ class Proof:
         return sum(is_spiky(row) for row in self.rows)
 
     @property
+    def may_still_hold(self) -> bool:
+        """Whether every run so far is whole and clean."""
+        return all(row["status"] == "completed" and not is_spiky(row) for row in self.rows)
+
+    @property
     def objective(self) -> float | None:
         """Median of the objective over the runs that have one."""
         values = [row["objective"] for row in self.rows if is_finite(row["objective"])]
@@ -60,12 +65,14 @@ class Findings:
         proofs = {proof.candidate: proof for proof in [self.baseline, *self.candidates] if proof.rows}
         if self.recommendation is not None:
             return proofs.get(_recommended_number(self.recommendation, self.trials), None)
-        return min(self.candidates, key=lambda proof: (proof.n_spiky / max(1, proof.n_runs), proof.candidate), default=None)
+        return min(
+            self.candidates, key=lambda proof: (proof.n_spiky / max(1, proof.n_runs), proof.candidate), default=None
+        )
 
     @property
     def is_unfinished(self) -> bool:
         """Whether trials of the budget are still missing."""
-        return len(self.trials) < self.budget("trials", 0)
+        return len(self.trials) < int(self.budget("trials", 0))
 
     def budget(self, name: str, default: Any) -> Any:
         """One entry of the configuration's budget."""
@@ -136,4 +143,4 @@ def _recommended_number(recommendation: Recommendation, trials: Sequence[Row]) -
 
 def _matches(row: Row, settings: Mapping[str, Any]) -> bool:
     shared = set(row) & set(settings)
-    return "lr" in shared and all(row[name] == settings[name] for name in shared)
+    return "lr" in shared and all(bool(row[name] == settings[name]) for name in shared)

@@ -27,6 +27,8 @@ def _verdict(findings: Findings) -> tuple[str, str, list[str]]:
         done = share(len(findings.trials), findings.budget("trials", 0))
         return "verdict open", f"Not finished: {done} trials are done", notes or ["Nothing is recommended yet."]
     tried = len(findings.candidates)
+    if not notes and any(proof.may_still_hold for proof in findings.candidates):
+        return "verdict open", "Not finished: the proof is under way", ["Nothing is recommended yet."]
     if tried:
         sentence = (
             f"{tried} candidate{'s were' if tried > 1 else ' was'} sent to the proof on fresh seeds and none held. "
@@ -51,10 +53,10 @@ def _recommended_sentences(findings: Findings) -> list[str]:
     objective = evidence.get("objective") or {}
     sentences = []
     if objective.get("ratio") is not None:
+        metric, ratio = escape(objective.get("metric", "objective")), tag("strong", number(objective["ratio"]))
+        values = [number(objective.get(name)) for name in ("recommended", "baseline")]
         sentences.append(
-            f"{escape(objective.get('metric', 'objective'))} {number(objective.get('recommended'))} against the baseline's "
-            f"{number(objective.get('baseline'))}: a ratio of <strong>{number(objective['ratio'])}</strong> "
-            "(smaller is better)."
+            f"{metric} {values[0]} against the baseline's {values[1]}: a ratio of {ratio}, smaller is better."
         )
     bound = evidence.get("spiky_run_rate_upper_95")
     if bound is not None:
@@ -63,6 +65,9 @@ def _recommended_sentences(findings: Findings) -> list[str]:
             f"How far to trust it: the true share of spiky runs may still be as high as {100 * float(bound):.0f} % "
             f"(exact 95 % bound, {number(tried)} candidate{'s' if tried != 1 else ''} tried). More seeds narrow it."
         )
+    steps = evidence.get("training_steps_spent")
+    if steps is not None:
+        sentences.append(f"The whole search, proof included, took {number(steps)} training steps.")
     return sentences
 
 

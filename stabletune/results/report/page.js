@@ -4,8 +4,8 @@
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const roleColor = (role) => color(role === "nearest" || role === "best so far" ? "recommended" : role);
   const symbols = {completed: "circle", stopped: "square", diverged: "triangle-up", pruned: "circle-open", failed: "x"};
-  const quiet = {displaylogo: false, responsive: true, displayModeBar: "hover",
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"]};
+  const ranks = {recommended: 1, nearest: 1, "best so far": 1, baseline: 2};
+  const quiet = {displayModeBar: false, responsive: true};
 
   const traceOf = (trace, named) => {
     const stroke = roleColor(trace.role);
@@ -13,7 +13,7 @@
     const isFirst = !named.has(key);
     named.add(key);
     const shared = {x: trace.x, y: trace.y, name: trace.is_mark ? `${trace.role}: spike` : trace.name,
-      legendgroup: key, showlegend: isFirst, yaxis: trace.axis === 2 ? "y2" : "y"};
+      legendgroup: key, showlegend: isFirst, legendrank: (ranks[trace.role] ?? 5) + (trace.is_mark ? 2 : 0), yaxis: trace.axis === 2 ? "y2" : "y"};
     if (trace.is_bar) return {...shared, type: "bar", orientation: "h", marker: {color: stroke}, showlegend: false};
     if (trace.is_scatter) return {...shared, mode: "markers", text: trace.text,
       hovertemplate: "%{text}<extra></extra>",
@@ -21,33 +21,39 @@
     if (trace.is_mark) return {...shared, mode: "markers", cliponaxis: false,
       hovertemplate: `${trace.label}<br>step %{x}, loss %{y}<extra></extra>`,
       marker: {color: stroke, symbol: "triangle-up", size: 9, line: {width: 1, color: color("ground")}}};
-    const isDashed = trace.role === "baseline";
     return {...shared, mode: trace.x.length > 1 ? "lines" : "markers", connectgaps: false,
-      line: {color: stroke, width: 1.4, dash: isDashed && trace.axis ? "dot" : "solid"}, opacity: 0.85,
+      line: {color: stroke, width: 1.4}, opacity: 0.85,
       hovertemplate: `${trace.label}<br>step %{x}: %{y}<extra></extra>`};
   };
 
-  const axisOf = (axis) => ({title: {text: axis.title, standoff: 8}, type: axis.log ? "log" : "linear",
-    rangemode: axis.from_zero ? "tozero" : "normal", exponentformat: "power", automargin: true,
+  // On a logarithmic axis of two decades or more the powers of ten are labels enough, and not more than six of them.
+  const decades = (values) => {
+    const logs = values.filter((value) => value > 0).map(Math.log10);
+    return logs.reduce((a, b) => Math.max(a, b), -Infinity) - logs.reduce((a, b) => Math.min(a, b), Infinity);
+  };
+  const axisOf = (axis, values) => ({title: {text: axis.title, standoff: 8}, type: axis.log ? "log" : "-",
+    ...(axis.log && decades(values) >= 2 ? {dtick: Math.ceil(decades(values) / 6)} : {}),
+    rangemode: axis.from_zero && !axis.log ? "tozero" : "normal", exponentformat: "power", automargin: true,
     gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line")});
 
   const layoutOf = (chart) => {
+    const all = (key, axis) => chart.traces.filter((trace) => (trace.axis ?? 1) === axis).flatMap((trace) => trace[key]);
     const layout = {margin: {l: 60, r: 12, t: 34, b: 46}, hovermode: "closest",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: {color: color("text"), family: "system-ui, sans-serif", size: 13},
       hoverlabel: {bgcolor: color("raised"), bordercolor: color("line"), font: {color: color("text")}, align: "left"},
       legend: {orientation: "h", x: 0, y: 1, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)"}, shapes: [], annotations: [],
-      xaxis: {...axisOf({title: chart.x, log: chart.x_log}), anchor: chart.axes.length > 1 ? "y2" : "y"},
-      yaxis: axisOf(chart.axes[0])};
+      xaxis: {...axisOf({title: chart.x, log: chart.x_log}, all("x", 1)), anchor: chart.axes.length > 1 ? "y2" : "y"},
+      yaxis: axisOf(chart.axes[0], all("y", 1))};
     if (chart.axes.length > 1) {
       layout.yaxis.domain = [0.42, 1];
-      layout.yaxis2 = {...axisOf(chart.axes[1]), domain: [0, 0.34]};
+      layout.yaxis2 = {...axisOf(chart.axes[1], all("y", 2)), domain: [0, 0.34]};
     }
     const edge = chart.axes[0].edge;
     if (edge !== undefined) {
       layout.shapes.push({type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: edge, y1: edge,
         line: {color: color("edge"), width: 1.5, dash: "dash"}});
-      layout.annotations.push({xref: "paper", x: 1, yref: "y", y: edge, text: "edge", showarrow: false,
+      layout.annotations.push({xref: "paper", x: 1, yref: "y", y: chart.axes[0].log ? Math.log10(edge) : edge, text: "edge", showarrow: false,
         xanchor: "right", yanchor: "bottom", font: {color: color("edge"), size: 12}});
     }
     return layout;

@@ -24,15 +24,6 @@ from stabletune.results.report.words import escape, number, tag
 from stabletune.results.store import RunFolder
 from stabletune.results.yaml_files import as_yaml
 
-CAPTIONS = {
-    "loss": "Every step's loss in the runs compared; a triangle marks the peak of each spike.",
-    "stability": "The sharpness ratio S of the update that was about to be made, against its edge at 1, and below it "
-    "how far the second moment v̂ has outlived the gradients. S may rest near 1 in healthy training; S above 1 for "
-    "many steps while v̂ does not follow is what spikes.",
-    "trials-map": "One mark per trial, by what became of it. The ring is the trial shown above.",
-    "importance": "How much of the variation between trials each hyperparameter explains.",
-}
-
 
 def build_page(folder: RunFolder) -> str:
     """``report.html`` as text; only reads."""
@@ -65,7 +56,8 @@ def _document(findings: Findings, body: str, charts: list[Chart]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="generator" content="stabletune report, version 1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<meta name="generator" content="stabletune report, version 1">\n'
         f"<title>{name} · stabletune</title>\n"
         f"<style>\n{(resources / 'page.css').read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>\n"
         f"{tag('header', tag('h1', name) + subtitle)}\n{body}\n</main>\n{''.join(scripts)}\n</body>\n</html>\n"
@@ -79,7 +71,7 @@ def _section(title: str, content: str) -> str:
 def _chart(name: str, drawn: dict[str, Chart]) -> str:
     if name not in drawn:
         return ""
-    return tag("figure", tag("div", "", id=name, class_="chart") + tag("figcaption", CAPTIONS[name]))
+    return tag("figure", tag("div", "", id=name, class_="chart") + tag("figcaption", escape(drawn[name]["caption"])))
 
 
 def _details(findings: Findings) -> str:

@@ -23,7 +23,7 @@ def proof_section(findings: Findings) -> str:
     """Every proof run, the baseline's too."""
     proofs = [*findings.candidates, findings.baseline]
     shown = {(row["candidate"], row["purpose"], row["seed"]): row for proof in proofs for row in proof.rows}
-    head = ["trial", "seed", "status", "objective", "spikes", "worst jump", "max&nbsp;S", "steps", "how it ended"]
+    head = ["trial", "status", "seed", "objective", "spikes", "worst jump", "max&nbsp;S", "steps", "how it ended"]
     return table(head, [_proof_cells(row) for row in shown.values()], class_="sortable")
 
 
@@ -46,8 +46,8 @@ def _proof_cells(row: Row) -> list[str]:
     worst = row["worst_spike_ratio"]
     return [
         escape(row["candidate"]) + (" (baseline)" if row["purpose"] == "baseline" else ""),
-        escape(row["seed"]),
         status(row["status"]),
+        escape(row["seed"]),
         number(row["objective"]),
         number(row["n_spikes"]),
         number(worst) + ("×" if worst is not None else ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import Any
 
 STATUS_MARKS = {"completed": "●", "stopped": "■", "diverged": "▲", "pruned": "○", "failed": "✕"}
@@ -58,6 +59,7 @@ def status(name: str) -> str:
 def _short(value: float) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
-    text = f"{value:.3g}"
-    mantissa, _, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else text
+    if not math.isfinite(value):
+        return str(value)
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

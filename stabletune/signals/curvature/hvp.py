@@ -74,7 +74,9 @@ class LossGraph:
         if not outputs:
             return torch.zeros_like(vector)
         found = _differentiate(outputs, self.params, directions, create_graph=False)
-        return flatten([torch.zeros_like(p) if h is None else h for h, p in zip(found, self.params, strict=True)], self.like)
+        return flatten(
+            [torch.zeros_like(p) if h is None else h for h, p in zip(found, self.params, strict=True)], self.like
+        )
 
 
 @contextlib.contextmanager

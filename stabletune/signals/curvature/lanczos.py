@@ -1,24 +1,25 @@
 """The largest algebraic eigenvalue of a symmetric operator, from a few products.
 
-In: the operator and starting directions (the last Ritz vector, the gradient). Out: the top Ritz pair with its residual.
-Each round adds the residual of the top Ritz pair to the basis and solves the small projected problem: from one start
-this is Lanczos with full reorthogonalization, from several it keeps what every start knew.
+In: the operator and starting directions (the last Ritz vectors, the gradient). Out: the top Ritz pair and its residual.
+Each round adds a residual to the basis and solves the small projected problem: from one start this is Lanczos with full
+reorthogonalization; from several it keeps what every start knew, which a restarted Krylov space would lose.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-NEGLIGIBLE = 1e-5
+NOTHING_NEW = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class Stopping:
-    """Stop once ‖r‖ ≤ tolerance · |θ|, between ``min_products`` and ``max_products``."""
+    """Stop once the residual is at most ``tolerance``, between ``min_products`` and ``max_products`` products."""
 
     tolerance: float
     min_products: int
@@ -27,14 +28,18 @@ class Stopping:
 
 @dataclasses.dataclass(frozen=True)
 class RitzPairs:
-    """The two largest Ritz pairs; ``residual`` is ‖A u - θ u‖ / |θ| of the first, a bound on its relative error."""
+    """The top Ritz pair, and the second one's value and vector (None in one dimension).
+
+    ``residual`` is ‖A u - θ u‖ / |θ|: some eigenvalue lies that close, relative to θ. ``has_converged`` also asks that
+    no other Ritz value could still reach θ.
+    """
 
     value: float
     vector: Tensor
-    second_vector: Tensor | None
     residual: float
     has_converged: bool
-    n_products: int
+    second_value: float
+    second_vector: Tensor | None
 
 
 class RitzBasis:
@@ -49,49 +54,37 @@ class RitzBasis:
     def __len__(self) -> int:
         return len(self._basis)
 
-    def begin(self, direction: Tensor, image: Tensor) -> bool:
-        """Add the first direction with its image, already known; False if it is zero or not finite."""
+    @property
+    def is_finite(self) -> bool:
+        """Whether every product so far was."""
+        return bool(torch.isfinite(self._projected).all())
+
+    def begin(self, direction: Tensor, image: Tensor) -> None:
+        """Add the first direction with its image, already known; nothing if it is zero or not finite."""
         norm = float(direction.norm())
-        if not 0 < norm < float("inf"):
-            return False
-        self._append(direction / norm, image / norm)
-        return True
+        if 0 < norm < math.inf:
+            self._append(direction / norm, image / norm)
 
     def extend(self, direction: Tensor) -> bool:
         """Add a direction, orthogonalized twice; False if it holds nothing new (no product is spent then)."""
         norm = float(direction.norm())
-        if not 0 < norm < float("inf"):
+        if not 0 < norm < math.inf:
             return False
         direction = direction / norm
         for _ in range(2):
             for vector in self._basis:
                 direction = direction - torch.dot(vector, direction) * vector
         rest = float(direction.norm())
-        if rest < NEGLIGIBLE:
+        if rest < NOTHING_NEW:
             return False
         direction = direction / rest
         self._append(direction, self._product(direction))
         return True
 
-    def _append(self, direction: Tensor, image: Tensor) -> None:
-        self._basis.append(direction)
-        self._images.append(image)
-        row = torch.tensor([float(torch.dot(vector, image)) for vector in self._basis], dtype=torch.float64)
-        size = len(self._basis)
-        projected = torch.zeros(size, size, dtype=torch.float64)
-        projected[:-1, :-1] = self._projected
-        projected[-1, :] = projected[:, -1] = row
-        self._projected = projected
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether every product so far was."""
-        return bool(torch.isfinite(self._projected).all())
-
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """Return Ritz values, largest first, and their coordinates as columns."""
+    def solve(self) -> tuple[list[float], Tensor]:
+        """Return the Ritz values, largest first, and their coordinates as columns."""
         values, coordinates = torch.linalg.eigh(self._projected)
-        return values.flip(0), coordinates.flip(1)
+        return values.flip(0).tolist(), coordinates.flip(1)
 
     def vector(self, coordinates: Tensor) -> Tensor:
         """Return the vector with these coordinates in the basis."""
@@ -99,7 +92,17 @@ class RitzBasis:
 
     def residual(self, value: float, coordinates: Tensor) -> Tensor:
         """Return A u - θ u for the Ritz pair with these coordinates."""
-        return _combine(self._images, coordinates) - value * _combine(self._basis, coordinates)
+        return _combine(self._images, coordinates).sub_(_combine(self._basis, coordinates), alpha=value)
+
+    def _append(self, direction: Tensor, image: Tensor) -> None:
+        self._basis.append(direction)
+        self._images.append(image)
+        size = len(self._basis)
+        projected = torch.zeros(size, size, dtype=torch.float64)
+        projected[:-1, :-1] = self._projected
+        row = torch.stack([torch.dot(vector, image) for vector in self._basis]).double().cpu()
+        projected[-1, :] = projected[:, -1] = row
+        self._projected = projected
 
 
 def top_ritz_pairs(
@@ -111,7 +114,9 @@ def top_ritz_pairs(
 ) -> RitzPairs | None:
     """Find the largest algebraic eigenvalue λ_max, never the largest in magnitude.
 
-    θ = max eig(QᵀAQ), u = Q s, r = A u - θ u; |λ - θ| ≤ ‖r‖ for some eigenvalue λ, and r/‖r‖ is the next direction.
+    θ_i = eig(QᵀAQ), u_i = Q s_i, r_i = A u_i - θ_i u_i; done when ‖r_1‖ ≤ tol |θ_1|, and θ_2 + ‖r_2‖ ≤ θ_1 or
+    ‖r_2‖ ≤ tol |θ_1|: after a crossing the old vector still has a small residual, and only the second pair tells.
+    The next direction is the residual that failed.
 
     Args:
         product: x ↦ A x, A symmetric.
@@ -122,29 +127,43 @@ def top_ritz_pairs(
     Returns:
         The top pair; None if no start is usable or a product is not finite.
 
-    Cost: at most ``stopping.max_products`` products; 2 vectors held per product.
+    Cost: at most ``stopping.max_products`` products; two vectors held for each.
     Source: Parlett, The Symmetric Eigenvalue Problem, chapters 11 and 13.
     """
     basis = RitzBasis(product)
     if known is not None:
         basis.begin(*known)
-    for start in starts[: stopping.max_products]:
+    for start in starts[: stopping.max_products - len(basis)]:
         basis.extend(start)
-    while len(basis):
-        if not basis.is_finite:
-            return None
+    while len(basis) and basis.is_finite:
         values, coordinates = basis.solve()
-        value = float(values[0])
-        rest = basis.residual(value, coordinates[:, 0])
+        rest = basis.residual(values[0], coordinates[:, 0])
         norm = float(rest.norm())
-        residual = norm / abs(value) if value else (0.0 if norm == 0 else float("inf"))
-        has_converged = residual <= stopping.tolerance
+        bound = stopping.tolerance * abs(values[0])
+        has_converged = norm <= bound
+        if has_converged and len(values) > 1:
+            second_rest = basis.residual(values[1], coordinates[:, 1])
+            second_norm = float(second_rest.norm())
+            if second_norm > bound and values[1] + second_norm > values[0]:
+                has_converged, rest = False, second_rest
         is_done = has_converged and len(basis) >= stopping.min_products
         if is_done or len(basis) >= stopping.max_products or not basis.extend(rest):
-            second = basis.vector(coordinates[:, 1]) if coordinates.shape[1] > 1 else None
-            top = basis.vector(coordinates[:, 0])
-            return RitzPairs(value, top, second, residual, has_converged, len(basis))
+            return _pairs(basis, norm, has_converged)
     return None
+
+
+def _pairs(basis: RitzBasis, norm: float, has_converged: bool) -> RitzPairs:
+    values, coordinates = basis.solve()
+    has_second = len(values) > 1
+    residual = norm / abs(values[0]) if values[0] else (math.inf if norm else 0.0)
+    return RitzPairs(
+        value=values[0],
+        vector=basis.vector(coordinates[:, 0]),
+        residual=residual,
+        has_converged=has_converged,
+        second_value=values[1] if has_second else -math.inf,
+        second_vector=basis.vector(coordinates[:, 1]) if has_second else None,
+    )
 
 
 def _combine(vectors: Sequence[Tensor], coordinates: Tensor) -> Tensor:

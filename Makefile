@@ -1,0 +1,47 @@
+PYTHON ?= python3
+# The build of torch to install. Elsewhere: make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check bench docs gpu-check
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with stabletune and its tools; PYTHON=... and TORCH=... choose the builds
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "make setup: PYTHON must be Python 3.10 or newer, but got $(PYTHON). Try: make setup PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "make setup: $(PYTHON) must have venv and ensurepip, but lacks them. On Debian: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Search the diabetes example into runs/diabetes; a second run goes on from there
+	$(BIN)/stabletune search examples/diabetes/config.yaml --output runs/diabetes --resume
+
+test: $(READY) ## Run all tests but those that need a GPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(READY) ## Check format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+bench: $(READY) ## Run every benchmark
+	@for script in benchmarks/*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
+
+docs: $(READY) ## Write the reference of every module to build/docs
+	@mkdir -p build/docs
+	cd build/docs && ../../$(BIN)/python -m pydoc -w ../../stabletune/ > /dev/null
+
+gpu-check: $(READY) ## Run the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu

@@ -1,0 +1,1 @@
+"""The worker: trains a workload with ``InstrumentedAdamW``, measures, judges, and knows neither optuna nor ray."""
