@@ -5,6 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MODULES := $(sort $(shell find stabletune -name "*.py"))
 
 .PHONY: help setup demo test check bench docs gpu-check
 .DEFAULT_GOAL := help
@@ -41,7 +42,8 @@ bench: $(READY) ## Run every benchmark
 
 docs: $(READY) ## Write the reference of every module to build/docs
 	@mkdir -p build/docs
-	cd build/docs && ../../$(BIN)/python -m pydoc -w ../../stabletune/ > /dev/null
+	@cd build/docs && ../../$(BIN)/python -m pydoc -w $(subst /,.,$(patsubst %/__init__,%,$(MODULES:.py=))) > /dev/null
+	@echo "build/docs/stabletune.html"
 
 gpu-check: $(READY) ## Run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu

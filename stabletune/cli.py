@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import typer
 
 if TYPE_CHECKING:
-    from stabletune.study.outcome import StudyResult
+    from stabletune.study.proof.outcome import StudyResult
 
 DONE, FAILED, MISTAKE, NOTHING, SPIKED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -38,9 +38,7 @@ def search(
     config: ConfigArgument,
     output: Annotated[Optional[Path], typer.Option(help="Output folder, in place of the config's.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the output folder.")] = False,
-    set_: Annotated[
-        Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")
-    ] = None,  # noqa: UP045
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the recommendation as one JSON object.")] = False,
     executor: Annotated[str, typer.Option(help="ray_tune, or inline: in this process, for debugging.")] = "ray_tune",

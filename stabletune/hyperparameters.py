@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 WORKLOAD_ARGS = "workload_args."
@@ -41,7 +42,7 @@ class Hyperparameter:
             return self.is_nullable
         if self.is_switch or isinstance(value, bool):
             return self.is_switch and isinstance(value, bool)
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
             return False
         return (self.low < value or (self.includes_low and value == self.low)) and value < self.high
 

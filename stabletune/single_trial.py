@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from stabletune.config import Config, load_config
+from stabletune.config import load_config
 from stabletune.errors import ConfigError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.records import Progress, TrialResult

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,8 +108,8 @@ def load_search_space(source: str, *, folder: Path | None = None, where: str = "
         ConfigError: no such space, or mistakes in it, all together.
     """
     named = _shipped().get(source)
-    path = named or (folder or Path()) / Path(source).expanduser()
-    if named is None and not path.is_file():
+    path = named or Path(folder or "", os.path.expanduser(source))
+    if not os.path.isfile(path):
         close = difflib.get_close_matches(source, list_search_spaces(), n=1)
         remedy = f"Did you mean `{close[0]}`?" if close else f"Names: {', '.join(list_search_spaces())}."
         raise ConfigError(f"{where}: must be a name, an existing file or a mapping, but got {source!r}. {remedy}")
@@ -169,10 +171,9 @@ class _RangeParser:
             self._refuse("must be a list of at least one value", values, "Example: [0.9, 0.99].", "choices")
             return None
         for index, value in enumerate(values):
-            if value is not None and not isinstance(value, (bool, int, float, str)):
-                self._refuse(
-                    "must be a number, text, true, false or null", value, "Lists cannot be searched.", "choices", index
-                )
+            if not (value is None or isinstance(value, (bool, str)) or _is_number(value)):
+                rule = "must be a finite number, text, true, false or null"
+                self._refuse(rule, value, "Correct or remove this choice.", "choices", index)
             elif self.hyperparameter is not None and not self.hyperparameter.accepts(value):
                 self._refuse(self.hyperparameter.rule, value, "Correct or remove this choice.", "choices", index)
             elif Choices(tuple(values[:index])).contains(value):
@@ -223,7 +224,7 @@ class _RangeParser:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_known(name: str) -> bool:

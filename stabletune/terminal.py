@@ -19,7 +19,7 @@ from stabletune.judgement.spikes import olmo_spike_score
 from stabletune.records import Progress as TrialProgress
 from stabletune.records import TrialResult, TrialSpec
 from stabletune.study.listener import Listener
-from stabletune.study.outcome import StudyResult
+from stabletune.study.proof.outcome import StudyResult
 
 ROWS_SHOWN = 14
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
@@ -140,8 +140,8 @@ def study_summary(result: StudyResult) -> str:
             f"{'spiky runs':14}{_of(evidence['spiky_runs'], n):>14}{_of(evidence['baseline_spiky_runs'], n):>14}",
             f"{objective['metric']:14}{objective['recommended']:>14.4g}{objective['baseline']:>14.4g}"
             f"   ratio {objective['ratio']:.3g}",
-            f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} candidates"
-            f" tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
+            f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} "
+            f"candidates tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
             f"Training steps spent: {evidence['training_steps_spent']}",
             f"Files: {result.folder} (recommended.yaml, report.html, trials.csv)",
         )

@@ -37,6 +37,7 @@ def test_every_default_keeps_its_own_rule() -> None:
         ("lr", None),
         ("lr", True),
         ("lr", "0.1"),
+        ("lr", 2**2000),
         ("beta1", 1.0),
         ("beta1", -0.1),
         ("beta2", 1),

@@ -133,8 +133,11 @@ def test_membership_asks_every_range() -> None:
         (
             "workload_args.n",
             {"choices": [[1]]},
-            "choices[0]: must be a number, text, true, false or null, but got [1].",
+            "choices[0]: must be a finite number, text, true, false or null, but got [1].",
         ),
+        ("workload_args.n", {"choices": [1.0, float("nan")]}, "choices[1]: must be a finite number"),
+        ("weight_decay", {"choices": [2**2000]}, "choices[0]: must be a finite number"),
+        ("weight_decay", {"low": 0, "high": 2**2000}, "weight_decay.high: must be a finite number"),
         ("amsgrad", {"low": 0, "high": 1}, "search_space.amsgrad: must be {choices: [true, false]}"),
         ("second_moment_reset", {"choices": [None, 100]}, "is not implemented in this version of stabletune"),
     ],

@@ -129,4 +129,8 @@ def _flat(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[st
 
 
 def _same(key: tuple[str, ...], mine: Mapping[Any, Any], theirs: Mapping[Any, Any]) -> bool:
-    return key in mine and key in theirs and bool(mine[key] == theirs[key])
+    """Whether both have the key with one value; nan is the same as nan."""
+    if key not in mine or key not in theirs:
+        return False
+    here, there = mine[key], theirs[key]
+    return bool(here == there or (here != here and there != there))

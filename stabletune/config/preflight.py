@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.machinery
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -50,9 +51,10 @@ def find_workload(name: str, folder: Path) -> FoundWorkload:
     if not function.isidentifier():
         _refuse("must end in :FUNCTION", name, "Example: workload.py:build.")
     if place.endswith(".py") or "/" in place:
-        path = (folder / Path(place).expanduser()).resolve()
-        if not path.is_file():
+        path = folder / os.path.expanduser(place)
+        if not os.path.isfile(path):
             _refuse(f"must name an existing file ({path} is none)", name, "The path is relative to the config.")
+        path = path.resolve()
         return _found(WorkloadReference(function, path=str(path)), f"{path}:{function}", path)
     return _found(WorkloadReference(function, module=place), name, _module_source(place, name))
 
@@ -145,7 +147,7 @@ def _built_in(name: str, folder: Path) -> FoundWorkload:
     built_ins = plugin_files("trial", "workloads")
     if name in built_ins:
         return _found(WorkloadReference(name), name, built_ins[name])
-    is_file = name.endswith(".py") or (folder / name).is_file()
+    is_file = name.endswith(".py") or os.path.isfile(folder / name)
     remedy = f"Name its function: {name}:build." if is_file else f"Built in: {', '.join(built_ins)}."
     _refuse("must be FILE.py:FUNCTION, package.module:function or a built-in name", name, remedy)
 

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from stabletune.signals.adam_state import AdamTensor, is_maximizing, read_adam
 from stabletune.signals.curvature.hvp import LossGraph
-from stabletune.signals.curvature.preconditioner import PreconditionedHessian
+from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
 from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
-from stabletune.signals.sharpness_ratio import SharpnessTracker
+from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, SharpnessTracker
 from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
 
-GRAPH_COST = 2.0
+GRAPH_COST = 1.25
 PRODUCT_COST = 2.0
 
 
@@ -30,6 +30,7 @@ class Probe:
         self._model = model
         self._optimizer = optimizer
         self._tracker = SharpnessTracker()
+        self._masked_tracker = MaskedSharpnessTracker()
 
     def read(self, closure: Callable[[], Tensor]) -> tuple[dict[str, Any], float]:
         """Return the fields of a ``Measurement`` and the cost in gradient equivalents."""
@@ -50,21 +51,33 @@ class Probe:
         if not math.isfinite(norm):
             return {}, GRAPH_COST
         entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
-        fields: dict[str, Any] = {
+        operator = PreconditionedHessian(graph, tensors)
+        fields = {
             "gradient_norm": norm,
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
+            **self._read_curvature(operator, is_at_floor(tensors, graph.like)),
         }
-        operator = PreconditionedHessian(graph, tensors)
-        along = gradient_curvature(operator)
-        if along is not None:
-            fields["gradient_curvature_ratio"] = along.ratio
-            fields["gradient_curvature_ratio_paper"] = along.paper_ratio
-        sharpness = self._tracker.measure(operator, along)
-        if sharpness is not None:
-            fields["sharpness_ratio"] = sharpness.ratio
-            fields["sharpness_ratio_masked"] = sharpness.masked_ratio
-            fields["residual"] = sharpness.residual
-            fields["has_converged"] = sharpness.has_converged
-            fields["alignment"] = alignment(operator.scaled_gradient, sharpness.direction)
         return fields, GRAPH_COST + PRODUCT_COST * operator.n_products
+
+    def _read_curvature(self, operator: PreconditionedHessian, floor: Tensor) -> dict[str, Any]:
+        along = gradient_curvature(operator)
+        fields: dict[str, Any] = {}
+        if along is not None:
+            fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
+            fields["gradient_curvature_ratio_paper"] = finite_or_none(along.paper_ratio)
+        sharpness = self._tracker.measure(operator, along)
+        if sharpness is None:
+            return fields
+        return fields | {
+            "sharpness_ratio": sharpness.ratio,
+            "sharpness_ratio_masked": self._masked_tracker.measure(operator, floor, sharpness),
+            "residual": sharpness.residual,
+            "has_converged": sharpness.has_converged,
+            "alignment": alignment(operator.scaled_gradient, sharpness.direction),
+        }
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return the value, or None where it is nan or infinite."""
+    return value if math.isfinite(value) else None

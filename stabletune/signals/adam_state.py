@@ -6,6 +6,7 @@ In: the optimizer. Out: one ``AdamTensor`` per trainable parameter that has take
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 from torch import Tensor
@@ -34,10 +35,15 @@ class AdamTensor:
     l2: float
     clip_factor: float
 
-    @property
+    @functools.cached_property
     def v_hat(self) -> Tensor:
         """The bias-corrected second moment that divides the step, v / (1 - b2^t), as the parameter is shaped."""
         return self.denominator_moment / (1 - self.beta2**self.n_steps)
+
+    @functools.cached_property
+    def v_hat_root(self) -> Tensor:
+        """√v̂."""
+        return self.v_hat.sqrt()
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stabletune.signals.curvature.lanczos import RitzPairs, Stopping, top_ritz_pairs
-from stabletune.signals.curvature.preconditioner import PreconditionedHessian
+from stabletune.signals.curvature.preconditioner import PreconditionedHessian, SymmetricOperator
 from stabletune.signals.gradient_curvature import GradientCurvature
 
 TOLERANCE = 0.03
@@ -55,7 +55,7 @@ class SharpnessTracker:
         self._vectors: list[Tensor] = []
         self._n_since_restart = 0
 
-    def measure(self, operator: PreconditionedHessian, along: GradientCurvature | None) -> Sharpness | None:
+    def measure(self, operator: SymmetricOperator, along: GradientCurvature | None) -> Sharpness | None:
         """Measure S; ``along`` lends its Hessian product. None if a product is not finite.
 
         Cost: usually 1-3 products when warm, at most 7; 5-11 at a restart.
@@ -64,7 +64,7 @@ class SharpnessTracker:
         if self._vectors and self._vectors[0].numel() != size:
             self._vectors = []
         is_cold = not self._vectors or self._n_since_restart + 1 >= RESTART_EVERY
-        starts = list(self._vectors)
+        starts = [*self._vectors, *([] if along is not None else [operator.scaled_gradient])]
         if is_cold:
             starts.append(torch.randn(size, generator=self._generator).to(operator.scaled_gradient))
         pairs = top_ritz_pairs(
@@ -98,12 +98,12 @@ class MaskedSharpnessTracker:
     def __init__(self, seed: int = 1) -> None:
         self._tracker = SharpnessTracker(seed)
 
-    def measure(self, operator: PreconditionedHessian, is_at_floor: Tensor, unmasked: Sharpness) -> float | None:
-        """Measure S without the coordinates where ``is_at_floor``; None if that leaves none or it did not converge."""
-        weight = float(unmasked.direction[is_at_floor].square().sum())
+    def measure(self, operator: PreconditionedHessian, floor: Tensor, unmasked: Sharpness) -> float | None:
+        """Measure S without the coordinates on the ``floor``; None if that leaves none or it did not converge."""
+        weight = float(unmasked.direction[floor].square().sum())
         if weight <= NEGLIGIBLE_FLOOR_MASS:
             return unmasked.ratio
-        if bool(is_at_floor.all()):
+        if bool(floor.all()):
             return None
-        masked = self._tracker.measure(operator.masked(~is_at_floor), None)
+        masked = self._tracker.measure(operator.masked(~floor), None)
         return masked.ratio if masked is not None and masked.has_converged else None

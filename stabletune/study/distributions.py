@@ -14,7 +14,7 @@ COMPLEMENT_PREFIX = "one_minus_"
 
 
 def suggest(trial: optuna.trial.Trial, space: SearchSpace) -> dict[str, Any]:
-    """Ask the sampler for every hyperparameter of the space; values already stored with the trial come back as they are.
+    """Ask the sampler for every hyperparameter of the space; values stored with the trial come back as they are.
 
     A ``log_one_minus`` range is stored as ``one_minus_NAME``, log-uniform, because Optuna knows no such scale.
     """
@@ -48,7 +48,7 @@ def is_inside(distribution: BaseDistribution, value: Any) -> bool:
     """Whether the distribution can produce the value."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    return value is not None and distribution.low <= value <= distribution.high  # type: ignore[attr-defined,no-any-return]
+    return value is not None and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
 
 
 def _suggest_one(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:

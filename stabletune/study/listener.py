@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stabletune.records import Progress, TrialResult, TrialSpec
-from stabletune.study.outcome import StudyResult
+from stabletune.study.proof.outcome import StudyResult
 
 
 class Listener:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stabletune.config import Config
@@ -112,5 +113,5 @@ class SearchStudy:
 def _open_storage(url: str | None, journal_path: Path) -> Any:
     if url is not None:
         return url
-    backend = optuna.storages.journal.JournalFileBackend(str(journal_path))
+    backend = JournalFileBackend(str(journal_path))
     return optuna.storages.JournalStorage(backend)

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stabletune.config import Config, load_config
-from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError
+from stabletune.errors import BaselineFailed, ConfigError, ResourceError
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.report import write_report
 from stabletune.results.store import RunFolder
-from stabletune.study.confirm import ConfirmationPhase
 from stabletune.study.executors import load_executor
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
-from stabletune.study.outcome import Proof, StudyResult, explain_failure, recommend
+from stabletune.study.proof.confirm import ConfirmationPhase
+from stabletune.study.proof.outcome import Proof, StudyResult, explain_failure, recommend
 from stabletune.study.search_phase import SearchPhase
 
 
@@ -61,7 +61,7 @@ def search(
         if not driver.is_over:
             runner.run(driver)
         driver.raise_what_stopped_it()
-    except BaselineFailed:
+    except (BaselineFailed, ResourceError):
         if not resume:
             study.discard()
             folder.discard()

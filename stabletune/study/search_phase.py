@@ -13,11 +13,11 @@ from stabletune.judgement.history import trailing_median
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.rows import trial_row
 from stabletune.results.store import RunFolder
-from stabletune.study.candidates import Candidate
 from stabletune.study.distributions import distributions
 from stabletune.study.feasibility import is_unstable
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.proof.candidates import Candidate
 from stabletune.study.specs import trial_spec
 
 MOST_FAILURES_IN_A_ROW = 5

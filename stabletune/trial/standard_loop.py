@@ -33,7 +33,8 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
         )
     model = training.model.to(trial.device).train()
     trial.watch(model)
-    optimizer = trial.build_optimizer(training.param_groups or [p for p in model.parameters() if p.requires_grad])
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = trial.build_optimizer(training.param_groups or trainable)
     if training.optimizer_state is not None:
         _load_state(optimizer, training.optimizer_state)
     schedule = trial.build_schedule(optimizer)

@@ -52,7 +52,8 @@ class Training:
             )
         if not callable(self.loss_fn):
             raise WorkloadError(
-                f"Training.loss_fn: must be callable as loss_fn(model, batch), but got {self.loss_fn!r}. Pass a function."
+                f"Training.loss_fn: must be callable as loss_fn(model, batch), but got {self.loss_fn!r}. "
+                "Pass a function."
             )
         if self.precision not in ("float32", "bfloat16", "float16"):
             raise WorkloadError(

@@ -20,7 +20,7 @@ from stabletune.optim.instrumented_adamw import InstrumentedAdamW
 from stabletune.records import Progress, TrialSpec
 from stabletune.schedules import lr_factor
 from stabletune.trial.stoppers import load_stoppers
-from stabletune.trial.stoppers.verdict import Verdict
+from stabletune.trial.verdict import Verdict
 
 SECONDS_BETWEEN_REPORTS = 0.5
 _OPTIMIZER_KEYWORDS = (
@@ -65,10 +65,11 @@ class Trial:
 
     def build_optimizer(self, params: Iterable[torch.nn.Parameter] | Iterable[Mapping[str, Any]]) -> InstrumentedAdamW:
         """This trial's optimizer for parameters, or for groups with ``params``, ``weight_decay`` and ``lr_scale``."""
-        entries = list(params)
-        if entries and isinstance(entries[0], Mapping):
-            lr = float(self.params["lr"])
-            entries = [{**group, "lr": lr * group.get("lr_scale", 1.0)} for group in entries]
+        lr = float(self.params["lr"])
+        entries: list[Any] = [
+            {**entry, "lr": lr * entry.get("lr_scale", 1.0)} if isinstance(entry, Mapping) else entry
+            for entry in params
+        ]
         keywords = {name: self.params[name] for name in _OPTIMIZER_KEYWORDS}
         betas = (self.params["beta1"], self.params["beta2"])
         self._optimizer = InstrumentedAdamW(entries, betas=betas, **keywords)

@@ -1,4 +1,4 @@
-"""Runs one trial in this process: a ``TrialSpec`` flows in, a ``TrialResult`` flows out, whatever the user's code does."""
+"""Runs one trial in this process: a ``TrialSpec`` flows in, a ``TrialResult`` out, whatever the user's code does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from stabletune.judgement.forecast import spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.trial.standard_loop import run_standard_loop
-from stabletune.trial.stoppers.verdict import Verdict
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
+from stabletune.trial.verdict import Verdict
 from stabletune.trial.workload import keeps_own_loop, load_function
 
 

@@ -50,6 +50,8 @@ def test_every_built_in_workload_is_found_by_its_name_and_passes(tmp_path: Path)
     ("name", "said"),
     [
         ("absent.py:build", "must name an existing file"),
+        ("null\x00byte.py:build", "must name an existing file"),
+        ("x" * 5000 + ".py:build", "must name an existing file"),
         ("folder/absent.py:build", "must name an existing file"),
         ("work.py", "Name its function: work.py:build."),
         ("work.py:", "must end in :FUNCTION"),

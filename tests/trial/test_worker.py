@@ -103,19 +103,20 @@ def test_eval_source_counts_the_final_eval_value_in_eval_mode(tmp_path):
     assert "needs eval_batches or eval_fn" in missing.reason
 
 
+EVALUATED = """
+    import torch
+    from stabletune import Training
+
+    def loss_fn(model, batch):
+        return (model.weight**2).sum() * 0.0 + batch
+
+    def build(seed, device):
+        return Training(model=torch.nn.Linear(1, 1), loss_fn=loss_fn, batches=[5.0], eval_batches=[1.0, 3.0])
+"""
+
+
 def test_eval_batches_give_the_mean_loss(tmp_path):
-    source = (
-        LINEAR.replace(
-            "batches=[(x, y)])",
-            "batches=[(x, y)], eval_batches=[1.0, 3.0])",
-        )
-        .replace("lambda m, b: ((m(b[0]) - b[1]) ** 2).mean()", "loss")
-        .replace(
-            "def build",
-            "def loss(m, b):\n        return m.weight.sum() * 0 + b if isinstance(b, float) else ((m(b[0]) - b[1]) ** 2).mean()\n\n    def build",
-        )
-    )
-    assert run_trial(spec_of_file(tmp_path, source, source="eval")).objective == pytest.approx(2.0)
+    assert run_trial(spec_of_file(tmp_path, EVALUATED, source="eval")).objective == pytest.approx(2.0)
 
 
 def test_accumulating_batches_trains_as_one_batch_does(tmp_path):

@@ -26,11 +26,12 @@ def export(recommendation: Recommendation) -> str:
         "adam_epsilon": settings["eps"],
         "weight_decay": settings["weight_decay"],
         "max_grad_norm": settings.get("max_grad_norm") or 0.0,
-        "warmup_ratio": plan.warmup_ratio,
+        "warmup_steps": plan.warmup_steps,
         **scheduler_keys(plan, name_key="lr_scheduler_type"),
     }
     notes = [
         proof_of(recommendation),
+        f"warmup_steps is warmup_ratio={plan.warmup_ratio:g} of the steps proven: transformers 5 has no warmup_ratio.",
         "The Trainer applies weight_decay to no bias and no normalization weight.",
         *wordless(settings, SPOKEN, "TrainingArguments"),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stabletune.results.recommendation import MITIGATIONS, REQUIRED
-from stabletune.results.report.findings import Findings, Proof, flat_settings
+from stabletune.results.report.findings import Findings, Proof, flat_settings, is_finite
 from stabletune.results.report.words import NOTHING, escape, number, setting, share, table, tag
 
 
@@ -58,6 +58,9 @@ def _recommended_sentences(findings: Findings) -> list[str]:
         sentences.append(
             f"{metric} {values[0]} against the baseline's {values[1]}: a ratio of {ratio}, smaller is better."
         )
+        if is_finite(objective["ratio"]) and objective["ratio"] > 1 and evidence.get("baseline_spiky_runs"):
+            spiky = number(evidence["baseline_spiky_runs"])
+            sentences[-1] += f" The baseline ends lower, but {spiky} of its runs had a spike."
     bound = evidence.get("spiky_run_rate_upper_95")
     if bound is not None:
         tried = evidence.get("candidates_tried", 1)

@@ -61,20 +61,20 @@ class RitzBasis:
 
     def begin(self, direction: Tensor, image: Tensor) -> None:
         """Add the first direction with its image, already known; nothing if it is zero or not finite."""
-        norm = float(direction.norm())
+        norm = _norm(direction)
         if 0 < norm < math.inf:
             self._append(direction / norm, image / norm)
 
     def extend(self, direction: Tensor) -> bool:
         """Add a direction, orthogonalized twice; False if it holds nothing new (no product is spent then)."""
-        norm = float(direction.norm())
+        norm = _norm(direction)
         if not 0 < norm < math.inf:
             return False
         direction = direction / norm
         for _ in range(2):
             for vector in self._basis:
                 direction = direction - torch.dot(vector, direction) * vector
-        rest = float(direction.norm())
+        rest = _norm(direction)
         if rest < NOTHING_NEW:
             return False
         direction = direction / rest
@@ -138,12 +138,12 @@ def top_ritz_pairs(
     while len(basis) and basis.is_finite:
         values, coordinates = basis.solve()
         rest = basis.residual(values[0], coordinates[:, 0])
-        norm = float(rest.norm())
+        norm = _norm(rest)
         bound = stopping.tolerance * abs(values[0])
         has_converged = norm <= bound
         if has_converged and len(values) > 1:
             second_rest = basis.residual(values[1], coordinates[:, 1])
-            second_norm = float(second_rest.norm())
+            second_norm = _norm(second_rest)
             if second_norm > bound and values[1] + second_norm > values[0]:
                 has_converged, rest = False, second_rest
         is_done = has_converged and len(basis) >= stopping.min_products
@@ -171,3 +171,7 @@ def _combine(vectors: Sequence[Tensor], coordinates: Tensor) -> Tensor:
     for vector, weight in zip(vectors[1:], coordinates[1:].tolist(), strict=True):
         total.add_(vector, alpha=weight)
     return total
+
+
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector))

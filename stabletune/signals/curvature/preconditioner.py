@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,9 +30,18 @@ def stability_weights(tensor: AdamTensor) -> Tensor:
     Source: arXiv:2207.14484, section 2 (2/η becomes 38/η at b1 = 0.9); arXiv:2506.04805 for 1/(1-b1^t).
     """
     damping = (1 - tensor.beta1) / ((1 + tensor.beta1) * (1 - tensor.beta1**tensor.n_steps))
-    denominator = tensor.v_hat.sqrt() + tensor.eps
+    denominator = tensor.v_hat_root + tensor.eps
     weights = (0.5 * tensor.clip_factor * tensor.lr * damping) / denominator
     return torch.where(denominator > 0, weights, torch.zeros_like(weights))
+
+
+class SymmetricOperator(Protocol):
+    """What an eigenvalue solver needs: products, and the gradient in the same coordinates to start from."""
+
+    scaled_gradient: Tensor
+
+    def product(self, vector: Tensor) -> Tensor:
+        """Return A x."""
 
 
 class PreconditionedHessian:
@@ -67,6 +77,28 @@ class PreconditionedHessian:
         image = self._graph.product(scaled)
         return image if self._l2 is None else image + self._l2 * scaled
 
+    def masked(self, is_kept: Tensor) -> MaskedOperator:
+        """Return M A M, with M the projector on the coordinates kept."""
+        return MaskedOperator(self, is_kept)
+
     def unscaled(self, vector: Tensor) -> Tensor:
         """Return W^½ x: from symmetric coordinates to those of the parameters, or an image the other way."""
         return self._root * vector
+
+
+class MaskedOperator:
+    """M A M: the operator restricted to some coordinates, zero on the others."""
+
+    def __init__(self, operator: PreconditionedHessian, is_kept: Tensor) -> None:
+        self._operator = operator
+        self._kept = is_kept.to(operator.scaled_gradient)
+        self.scaled_gradient = operator.scaled_gradient * self._kept
+
+    def product(self, vector: Tensor) -> Tensor:
+        """Return M A M x."""
+        return self._kept * self._operator.product(self._kept * vector)
+
+
+def is_at_floor(tensors: Sequence[AdamTensor], like: Tensor) -> Tensor:
+    """Mark the coordinates where ε rules the step, √v̂ ≤ ε, as one flat boolean vector."""
+    return torch.cat([(tensor.v_hat_root <= tensor.eps).reshape(-1).to(like.device) for tensor in tensors])

@@ -1,33 +1,26 @@
-"""Executors run the specs of a ``TrialSource``: one file each, with a class that has ``run(source)``."""
+"""Executors run the specs of a ``TrialSource``: one file each, with ``build(resources)`` giving a ``run(source)``."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from typing import Protocol
 
 from stabletune.config import Resources
 from stabletune.errors import ConfigError
 from stabletune.study.source import TrialSource
 
-NAMES: tuple[str, ...] = ("ray_tune", "inline")
-
 
 class Executor(Protocol):
-    """Runs every trial that the source hands out, until it is over."""
+    """Runs every trial that the source hands out, and returns when it is over and nothing runs any more."""
 
     def run(self, source: TrialSource) -> None:
-        """Return when the source is over and nothing runs any more."""
+        """Run them."""
         ...
 
 
 def load_executor(name: str, resources: Resources) -> Executor:
-    """The executor of that name.
-
-    Raises:
-        ConfigError: there is none.
-        ResourceError: the machine or cluster lacks what one trial asks for.
-    """
-    if name not in NAMES:
-        raise ConfigError(f"executor: must be one of {', '.join(NAMES)}, but got {name!r}. Name one of them.")
-    module = importlib.import_module(f"{__name__}.{name}")
-    return module.build(resources)  # type: ignore[no-any-return]
+    """The executor in the file of that name; a ConfigError if there is none, a ResourceError if it cannot serve."""
+    module_name = f"{__name__}.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module_name) is None:
+        raise ConfigError(f"executor: must be ray_tune, inline or a file beside them, but got {name!r}. Name one.")
+    return importlib.import_module(module_name).build(resources)  # type: ignore[no-any-return]

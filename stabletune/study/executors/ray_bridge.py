@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from ray.tune import Stopper
 from ray.tune.search import Searcher
@@ -11,8 +11,10 @@ from ray.tune.search import Searcher
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.study.source import TrialSource
 
+_FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
-class SourceSearcher(Searcher):  # type: ignore[misc]
+
+class SourceSearcher(Searcher):
     """Suggests what the source hands out, and passes every report and result back to it."""
 
     def __init__(self, source: TrialSource, worker_died: Callable[[TrialSpec, int], TrialResult]) -> None:
@@ -23,13 +25,13 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         self._steps: dict[str, int] = {}
         self._abandoned: set[str] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next spec; None to be asked again later."""
         if self.source.is_over:
-            return Searcher.FINISHED  # type: ignore[no-any-return]
+            return _FINISHED
         spec = self.source.next_spec()
         if spec is None:
-            return None if self._specs else Searcher.FINISHED
+            return None if self._specs else _FINISHED
         self._specs[trial_id] = spec
         return {"spec": spec}
 
@@ -69,7 +71,7 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         return {}
 
 
-class SourceStopper(Stopper):  # type: ignore[misc]
+class SourceStopper(Stopper):
     """Ends the trials that the source no longer wants."""
 
     def __init__(self, searcher: SourceSearcher) -> None:

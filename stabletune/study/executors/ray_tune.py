@@ -6,10 +6,11 @@ The Optuna study behind the source is the single truth; Ray's own folder is scra
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stabletune.config import Resources
@@ -54,15 +55,7 @@ class RayTuneExecutor:
     def _check_resources(self) -> None:
         import ray
 
-        available = ray.cluster_resources()
-        wanted = {"CPU": self._resources.cpus_per_trial, "GPU": self._resources.gpus_per_trial}
-        for kind, amount in wanted.items():
-            if amount > available.get(kind, 0.0):
-                raise ResourceError(
-                    f"resources.{kind.lower()}s_per_trial: the cluster must have at least what one trial asks for, "
-                    f"but got {amount:g} wanted of {available.get(kind, 0.0):g} {kind}s. "
-                    f"Ask for {available.get(kind, 0.0):g} or fewer."
-                )
+        _refuse_if_lacking(self._resources, ray.cluster_resources())  # type: ignore[no-untyped-call]
 
     def _tune(self, source: TrialSource, scratch: str) -> None:
         from ray import tune
@@ -95,8 +88,22 @@ class RayTuneExecutor:
 
 
 def build(resources: Resources) -> RayTuneExecutor:
-    """The executor for these resources."""
+    """The executor for these resources; what this machine alone can tell is checked before any process starts."""
+    if resources.address == "local":
+        _refuse_if_lacking(resources, {"CPU": float(os.cpu_count() or 1), "GPU": math.inf})
     return RayTuneExecutor(resources)
+
+
+def _refuse_if_lacking(resources: Resources, available: Mapping[str, float]) -> None:
+    """A trial that asks for more than there is would wait for ever, without an error."""
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    for kind, amount in wanted.items():
+        there = available.get(kind, 0.0)
+        if amount > there:
+            raise ResourceError(
+                f"resources.{kind.lower()}s_per_trial: must be at most the {there:g} {kind}s there are, "
+                f"but got {amount:g}. Ask for {there:g} or fewer, or name a cluster in resources.address."
+            )
 
 
 def _run_in_actor(config: dict[str, Any]) -> None:

@@ -1,19 +1,20 @@
 """Stoppers: each judges the whole history of a trial and may end it with a sentence.
 
-A stopper is one file with one function ``verdict(history) -> Verdict | None``; it keeps no state of its own.
+A stopper is one file with ``verdict(history) -> Verdict | None`` and a ``RANK``: the lowest rank is asked first. It
+keeps no state of its own.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 
 from stabletune.judgement.history import History
-from stabletune.trial.stoppers.verdict import Verdict
-
-ORDER: tuple[str, ...] = ("non_finite_loss", "loss_spike", "stale_preconditioner", "slow_progress")
+from stabletune.trial.verdict import Verdict
 
 
 def load_stoppers() -> list[Callable[[History], Verdict | None]]:
-    """The stoppers in the order in which they are asked."""
-    return [importlib.import_module(f"{__name__}.{name}").verdict for name in ORDER]
+    """Every stopper, in order of rank."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return [module.verdict for module in sorted(modules, key=lambda module: module.RANK)]

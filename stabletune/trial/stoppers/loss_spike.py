@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from stabletune.judgement.history import History
-from stabletune.trial.stoppers.verdict import Verdict
+from stabletune.trial.verdict import Verdict
 
+RANK = 1
 STEPS_TO_SEE_THE_PEAK = 25
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from stabletune.judgement.history import History
-from stabletune.trial.stoppers.verdict import Verdict
+from stabletune.trial.verdict import Verdict
+
+RANK = 3
 
 
 def verdict(history: History) -> Verdict | None:

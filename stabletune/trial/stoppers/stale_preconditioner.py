@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from stabletune.judgement.history import History
 from stabletune.judgement.rules import EDGE, STALE, sustained_instability
-from stabletune.trial.stoppers.verdict import Verdict
+from stabletune.trial.verdict import Verdict
+
+RANK = 2
 
 
 def verdict(history: History) -> Verdict | None:

@@ -94,7 +94,7 @@ def test_huggingface_uses_the_names_of_training_arguments() -> None:
         "adam_epsilon": 1e-8,
         "weight_decay": 0.01,
         "max_grad_norm": 1.0,
-        "warmup_ratio": 0.1,
+        "warmup_steps": 100,
         "lr_scheduler_type": "cosine",
         "max_steps": 1000,
     }

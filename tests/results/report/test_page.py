@@ -194,3 +194,10 @@ def test_a_sharpness_ratio_far_over_its_edge_gets_a_logarithmic_axis(tmp_path: P
     folder.create(CONFIG)
     folder.record(make_result(make_spec(0), measurements=(make_measurement(5, sharpness_ratio=40.0),)))
     assert charts_of(page_of(folder))["stability"]["axes"][0]["log"] is True
+
+
+def test_a_baseline_that_ends_lower_but_spikes_is_said_to(tmp_path: Path) -> None:
+    folder = unfinished_study(tmp_path / "run", n_trials=24)
+    evidence = {"confirm_seeds": 5, "spiky_runs": 0, "objective": {"ratio": 1.5}, "baseline_spiky_runs": 4}
+    Recommendation(settings_from({**PARAMS, **BEST}, "constant"), evidence).save(folder.recommendation_path)
+    assert "The baseline ends lower, but 4 of its runs had a spike." in outline_of(page_of(folder)).text

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from stabletune.study.candidates import Candidate, next_candidates
+from stabletune.study.proof.candidates import Candidate, next_candidates
 
 QUALIFIERS = 6
 CALM_SCORE = 0.75

@@ -10,10 +10,10 @@ from stabletune.config import Config
 from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
 from stabletune.results.rows import confirmation_row, largest
 from stabletune.results.store import RunFolder
-from stabletune.study.candidates import Candidate
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
-from stabletune.study.proof_plan import Plan, ProofRun, Standing, plan_proof
+from stabletune.study.proof.candidates import Candidate
+from stabletune.study.proof.plan import Plan, ProofRun, Standing, plan_proof
 from stabletune.study.specs import trial_spec
 
 BASELINE = 0

@@ -13,8 +13,8 @@ from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.judgement.objective import over_seeds, ratio_to_baseline
 from stabletune.results.binomial import spiky_run_rate_upper
 from stabletune.results.recommendation import Recommendation, settings_from
-from stabletune.study.candidates import Candidate
-from stabletune.study.proof_plan import ProofRun, Standing
+from stabletune.study.proof.candidates import Candidate
+from stabletune.study.proof.plan import ProofRun, Standing
 
 Ending = Literal["recommended", "nothing_survived", "out_of_time"]
 

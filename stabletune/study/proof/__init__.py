@@ -1,0 +1,1 @@
+"""The proof: which candidates are sent, what they run, who wins, and what the user is told of it."""

@@ -1,0 +1,30 @@
+import textwrap
+
+import pytest
+
+QUADRATIC = """
+    version: 1
+    name: quadratic
+    workload: quadratic
+    workload_args: {jitter: 0.1, curvatures: [1.0, 30.0]}
+    search_space:
+      lr: {low: 1.0e-3, high: 1.0e-1, scale: log}
+      beta2: {low: 0.9, high: 0.999, scale: log_one_minus}
+    budget: {trials: 6, trial_steps: 60, full_steps: 150, confirm_seeds: 2}
+"""
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """Write a small study's config with some text replaced; returns its path."""
+
+    def write(*replacements):
+        text = textwrap.dedent(QUADRATIC)
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write
