@@ -83,6 +83,24 @@ def trial(
 
 
 @app.command()
+def compare(
+    run_dir: RunArgument,
+    seeds: Annotated[Optional[int], typer.Option(min=1, help="Fresh seeds; confirm_seeds unless given.")] = None,  # noqa: UP045
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; the full horizon unless given.")] = None,  # noqa: UP045
+    executor: Annotated[str, typer.Option(help="ray_tune, or inline.")] = "ray_tune",
+) -> None:
+    """Run recommended settings and baseline side by side on fresh seeds."""
+    with _errors_as_exit_codes():
+        from stabletune.study.compare import compare as run_comparison
+        from stabletune.terminal import comparison_summary, watching
+
+        with watching(quiet=False) as listener, contextlib.redirect_stdout(sys.stderr):
+            comparison = run_comparison(run_dir, n_seeds=seeds, steps=steps, listener=listener, executor=executor)
+        print(comparison_summary(comparison))
+        raise typer.Exit(SPIKED if comparison.recommended.n_spiky else DONE)
+
+
+@app.command()
 def report(run_dir: RunArgument) -> None:
     """Rewrite report.html from the files of a search."""
     with _errors_as_exit_codes():

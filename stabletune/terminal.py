@@ -18,6 +18,7 @@ from stabletune.judgement.rules import EDGE
 from stabletune.judgement.spikes import olmo_spike_score
 from stabletune.records import Progress as TrialProgress
 from stabletune.records import TrialResult, TrialSpec
+from stabletune.study.compare import Comparison
 from stabletune.study.listener import Listener
 from stabletune.study.proof.outcome import StudyResult
 
@@ -146,6 +147,23 @@ def study_summary(result: StudyResult) -> str:
             f"Files: {result.folder} (recommended.yaml, report.html, trials.csv)",
         )
     )
+
+
+def comparison_summary(comparison: Comparison) -> str:
+    """What ``stabletune compare`` ends with."""
+    arms, n = (comparison.recommended, comparison.baseline), len(comparison.baseline.results)
+    head = "".join(f"{name:>14}" for name in ("recommended", "baseline"))
+    lines = [
+        f"{comparison.steps} steps, {n} fresh seeds",
+        f"{'':16}{head}",
+        f"{'spiky runs':16}" + "".join(f"{_of(arm.n_spiky, n):>14}" for arm in arms),
+        f"{'rate below':16}" + "".join(f"{arm.spiky_rate_upper:>14.0%}" for arm in arms) + "   exact 95 % bound",
+        f"{comparison.metric:16}" + "".join(f"{arm.objective:>14.4g}" for arm in arms) + "   median over seeds",
+    ]
+    interval = comparison.ratio_interval()
+    if interval is not None:
+        lines.append("ratio {:.3g}, 95 % interval {:.3g} to {:.3g} over paired seeds".format(*interval))
+    return "\n".join(lines)
 
 
 def trial_summary(result: TrialResult) -> str:

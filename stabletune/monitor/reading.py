@@ -39,7 +39,12 @@ class Probe:
             if not tensors:
                 return {}, 0.0
             sign = -1.0 if is_maximizing(self._optimizer) else 1.0
-            graph = LossGraph(closure, [tensor.param for tensor in tensors], sign=sign)
+            graph = LossGraph(
+                closure,
+                [tensor.param for tensor in tensors],
+                sign=sign,
+                has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
+            )
             with torch.no_grad():
                 return self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
 

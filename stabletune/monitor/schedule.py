@@ -82,9 +82,7 @@ class Budget:
         self._expected_cost = cost if cost > 0 else self._expected_cost
         self._last_step = measurement.step
         ratio, staleness = measurement.sharpness_ratio, measurement.v_hat_staleness
-        self._is_near_edge = (
-            ratio is not None and staleness is not None and ratio >= NEAR_EDGE and staleness >= STALE
-        )
+        self._is_near_edge = ratio is not None and staleness is not None and ratio >= NEAR_EDGE and staleness >= STALE
 
     def _pays_from_reserve(self, step: int) -> bool:
         if not self._is_near_edge or step - self._last_step < EDGE_GAP:

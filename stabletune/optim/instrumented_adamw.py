@@ -67,7 +67,8 @@ class InstrumentedAdamW(torch.optim.AdamW):
             "update_clip": update_clip,
             "second_moment_clip": second_moment_clip,
         }
-        self._forget_last_step()
+        self._grad_norm: Tensor | None = None
+        self._update_factors: dict[Tensor, Tensor] = {}
         super().__init__(
             params,
             lr,
@@ -99,7 +100,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
         super().add_param_group(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; ``closure``, if given, recomputes the loss and its gradients first."""
         self._forget_last_step()
         groups = self.param_groups
@@ -132,7 +133,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
         """
         factor = 1.0
         if self._grad_norm is not None:
-            factor = min(1.0, self.param_groups[0]["max_grad_norm"] / (float(self._grad_norm) + 1e-6))
+            factor = min(1.0, float(self.param_groups[0]["max_grad_norm"]) / (float(self._grad_norm) + 1e-6))
         if param in self._update_factors:
             factor *= float(self._update_factors[param])
         return factor
@@ -148,13 +149,13 @@ class InstrumentedAdamW(torch.optim.AdamW):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a copy, where the last step is forgotten."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._limits = {name: self.defaults[name] for name in MITIGATIONS}
         self._forget_last_step()
 
     def _forget_last_step(self) -> None:
-        self._grad_norm: Tensor | None = None
-        self._update_factors: dict[Tensor, Tensor] = {}
+        self._grad_norm = None
+        self._update_factors = {}
 
 
 def _torch_step(optimizer: torch.optim.AdamW, closure: Callable[[], Any] | None) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ def read_adam(optimizer: torch.optim.Optimizer) -> list[AdamTensor]:
     ]
 
 
-def _read_tensor(optimizer: torch.optim.Optimizer, param: Tensor, group: dict[str, object], n_steps: int) -> AdamTensor:
+def _read_tensor(optimizer: torch.optim.Optimizer, param: Tensor, group: dict[str, Any], n_steps: int) -> AdamTensor:
     if param.is_complex():
         raise MeasurementError(
             f"StabilityMonitor: parameters must be real, but got {param.dtype}. Hold real and imaginary parts apart."
@@ -89,17 +90,17 @@ def _read_tensor(optimizer: torch.optim.Optimizer, param: Tensor, group: dict[st
     state = optimizer.state[param]
     is_decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
     clip_factor = getattr(optimizer, "clip_factor", None)
-    beta1, beta2 = group["betas"]  # type: ignore[misc]
+    beta1, beta2 = group["betas"]
     return AdamTensor(
         param=param,
         second_moment=state["exp_avg_sq"],
         denominator_moment=state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"],
         n_steps=n_steps,
-        lr=float(group["lr"]),  # type: ignore[arg-type]
+        lr=float(group["lr"]),
         beta1=float(beta1),
         beta2=float(beta2),
-        eps=float(group["eps"]),  # type: ignore[arg-type]
-        l2=0.0 if is_decoupled else float(group["weight_decay"]),  # type: ignore[arg-type]
+        eps=float(group["eps"]),
+        l2=0.0 if is_decoupled else float(group["weight_decay"]),
         clip_factor=1.0 if clip_factor is None else clip_factor(param),
     )
 

@@ -61,4 +61,6 @@ def _random_states() -> Iterator[None]:
 
 
 def _cuda_devices() -> list[int]:
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    # a torch without a CUDA context has no CUDA random state to keep, and asking for one would create it
+    is_initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return list(range(torch.cuda.device_count())) if is_initialized else []

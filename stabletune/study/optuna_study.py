@@ -93,6 +93,12 @@ class SearchStudy:
         """Every finished trial, in order of number."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
+    def fresh_seed(self) -> int:
+        """A seed that no run of this study has used; noted before it is used, so that a crash cannot repeat it."""
+        n_used = int(self.attribute("fresh_seeds_used", 0)) + 1
+        self.set_attribute("fresh_seeds_used", n_used)
+        return (self._config.seed + n_used) % 2**32
+
     def discard(self) -> None:
         """Delete the study from its storage."""
         optuna.delete_study(study_name=self.study.study_name, storage=self._storage)

@@ -129,6 +129,7 @@ class _Driver:
     def conclude(self) -> StudyResult:
         """Write what there is to write and say how it ended."""
         result = self._result()
+        self._folder.write_analysis({"ending": result.ending, "outcome": result.message})
         write_report(self._folder)
         self._listener.on_end(result)
         return result

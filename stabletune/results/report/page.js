@@ -13,7 +13,8 @@
     const isFirst = !named.has(key);
     named.add(key);
     const shared = {x: trace.x, y: trace.y, name: trace.is_mark ? `${trace.role}: spike` : trace.name,
-      legendgroup: key, showlegend: isFirst, legendrank: (ranks[trace.role] ?? 5) + (trace.is_mark ? 2 : 0), yaxis: trace.axis === 2 ? "y2" : "y"};
+      legendgroup: key, showlegend: isFirst,
+      legendrank: (ranks[trace.role] ?? 5) + (trace.is_mark ? 2 : 0), yaxis: trace.axis === 2 ? "y2" : "y"};
     if (trace.is_bar) return {...shared, type: "bar", orientation: "h", marker: {color: stroke}, showlegend: false};
     if (trace.is_scatter) return {...shared, mode: "markers", text: trace.text,
       hovertemplate: "%{text}<extra></extra>",
@@ -21,18 +22,19 @@
     if (trace.is_mark) return {...shared, mode: "markers", cliponaxis: false,
       hovertemplate: `${trace.label}<br>step %{x}, loss %{y}<extra></extra>`,
       marker: {color: stroke, symbol: "triangle-up", size: 9, line: {width: 1, color: color("ground")}}};
-    return {...shared, mode: trace.x.length > 1 ? "lines" : "markers", connectgaps: false,
+    return {...shared, mode: trace.x.length < 80 ? "lines+markers" : "lines", marker: {size: 4, color: stroke},
+      connectgaps: false,
       line: {color: stroke, width: 1.4}, opacity: 0.85,
       hovertemplate: `${trace.label}<br>step %{x}: %{y}<extra></extra>`};
   };
 
-  // On a logarithmic axis of two decades or more the powers of ten are labels enough, and not more than six of them.
+  // Labels of a logarithmic axis: at most six powers of ten, with 2 and 5 between them when there are few.
   const decades = (values) => {
     const logs = values.filter((value) => value > 0).map(Math.log10);
     return logs.reduce((a, b) => Math.max(a, b), -Infinity) - logs.reduce((a, b) => Math.min(a, b), Infinity);
   };
   const axisOf = (axis, values) => ({title: {text: axis.title, standoff: 8}, type: axis.log ? "log" : "-",
-    ...(axis.log && decades(values) >= 2 ? {dtick: Math.ceil(decades(values) / 6)} : {}),
+    ...(axis.log && decades(values) > 0.5 ? {dtick: decades(values) < 2 ? "D2" : Math.ceil(decades(values) / 6)} : {}),
     rangemode: axis.from_zero && !axis.log ? "tozero" : "normal", exponentformat: "power", automargin: true,
     gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line")});
 
@@ -53,7 +55,8 @@
     if (edge !== undefined) {
       layout.shapes.push({type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: edge, y1: edge,
         line: {color: color("edge"), width: 1.5, dash: "dash"}});
-      layout.annotations.push({xref: "paper", x: 1, yref: "y", y: chart.axes[0].log ? Math.log10(edge) : edge, text: "edge", showarrow: false,
+      layout.annotations.push({xref: "paper", x: 1, yref: "y", y: chart.axes[0].log ? Math.log10(edge) : edge,
+        text: "edge", showarrow: false,
         xanchor: "right", yanchor: "bottom", font: {color: color("edge"), size: 12}});
     }
     return layout;

@@ -30,6 +30,7 @@ class LossGraph:
         closure: returns the scalar loss; may itself call autograd.
         params: leaf tensors; those the loss does not use are dropped from ``params`` here.
         sign: -1 for an optimizer that maximizes.
+        has_recurrent_layers: whether the model holds LSTM, GRU or RNN modules.
 
     Raises:
         MeasurementError: the loss is not a differentiable scalar, or some operation cannot be differentiated twice.
@@ -37,16 +38,21 @@ class LossGraph:
     Cost: about 1.5 gradients to build, and memory for the graph until the object goes; 2 gradients per product.
     """
 
-    def __init__(self, closure: Callable[[], Tensor], params: Sequence[Tensor], *, sign: float = 1.0) -> None:
+    def __init__(
+        self,
+        closure: Callable[[], Tensor],
+        params: Sequence[Tensor],
+        *,
+        sign: float = 1.0,
+        has_recurrent_layers: bool = False,
+    ) -> None:
         with torch.inference_mode(False), torch.enable_grad():
-            with twice_differentiable_kernels():
+            with twice_differentiable_kernels(has_recurrent_layers=has_recurrent_layers):
                 loss = closure()
             _check_loss(loss)
             self.loss = float(loss.detach())
             self.gradients: list[Tensor] = []
             self.params: list[Tensor] = []
-            if not loss.requires_grad:
-                return
             found = _differentiate([sign * loss.sum()], params, None, create_graph=True)
         for param, gradient in zip(params, found, strict=True):
             if gradient is not None:
@@ -80,13 +86,15 @@ class LossGraph:
 
 
 @contextlib.contextmanager
-def twice_differentiable_kernels() -> Iterator[None]:
+def twice_differentiable_kernels(*, has_recurrent_layers: bool = False) -> Iterator[None]:
     """Choose kernels that can be differentiated twice; must surround the forward pass, the backward is too late.
 
-    The fused kernels of ``scaled_dot_product_attention`` and of recurrent layers (cuDNN) have no second derivative.
+    The fused kernels of ``scaled_dot_product_attention`` and of cuDNN's recurrent layers have no second derivative.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if has_recurrent_layers:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
 
@@ -96,6 +104,11 @@ def _check_loss(loss: object) -> None:
         raise MeasurementError(
             f"StabilityMonitor: the probe or closure must return the loss as a scalar tensor, but got {got}. "
             "Return the tensor itself, without .item() and before backward()."
+        )
+    if not loss.requires_grad:
+        raise MeasurementError(
+            "StabilityMonitor: the loss of the probe or closure must depend on the parameters through autograd, "
+            "but got one without a gradient. Compute it anew, without no_grad or detach."
         )
 
 

@@ -78,7 +78,7 @@ class ConfirmationPhase:
             if n_done + n_running < n_wanted:
                 if candidate.number not in self.sent:
                     self.sent.append(candidate.number)
-                return self._start(candidate.number, "confirmation", self._fresh_seed())
+                return self._start(candidate.number, "confirmation", self._study.fresh_seed())
         return None
 
     def on_progress(self, progress: Progress) -> bool:
@@ -119,11 +119,6 @@ class ConfirmationPhase:
             return []
         done = {run.seed for run in self.runs if run.purpose == "baseline"}
         return [run.seed for run in winner.runs if run.seed not in done]
-
-    def _fresh_seed(self) -> int:
-        n_used = int(self._study.attribute("proof_seeds_used", 0)) + 1
-        self._study.set_attribute("proof_seeds_used", n_used)
-        return self._config.seed + n_used
 
     def _start(self, number: int, purpose: Purpose, seed: int) -> TrialSpec:
         values = next((c.values for c in self._candidates if c.number == number and purpose == "confirmation"), {})

@@ -68,7 +68,7 @@ def recommend(config: Config, proof: Proof) -> Recommendation:
         "max_sharpness_ratio": max((r.max_sharpness_ratio for r in winner.runs if r.max_sharpness_ratio), default=None),
         "training_steps_spent": proof.steps_spent,
     }
-    return Recommendation(settings, evidence, _provenance(config, proof.device))
+    return Recommendation(settings, evidence, _provenance(config, proof.device) | {"trial": winner.candidate.number})
 
 
 def explain_failure(config: Config, candidates: list[Candidate], sent: list[int], runs: list[ProofRun]) -> str:
