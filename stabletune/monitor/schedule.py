@@ -12,8 +12,10 @@ from stabletune.records import Measurement
 
 EARLY_STEPS = 100
 EARLY_SHARE = 0.25
-EDGE_GAP = 3
 NEAR_EDGE = 0.9
+NEAR_GAP = 9
+AT_EDGE = 0.97
+AT_EDGE_GAP = 3
 STALE = 10.0
 FIRST_COST = 13.0
 
@@ -47,9 +49,10 @@ class Budget:
 
     base:    (o/2) (t + min(t, 100))  while the horizon is open: the first 100 steps get all there is;
              (o T/2) (¼ min(1, t/100) + ¾ t/T)  over T known steps, for a quarter of it in the first 100
-    reserve: what is left of o t, or o T/2 from the start if T is known
+    reserve: what is left of o t;  (o T/2) (¼ + ¾ t/T) over T known steps, so that one early approach cannot empty it
 
-    The reserve is for readings every 3 steps near the edge: the last S was at least 0.9 and v̂ staleness at least 10.
+    The reserve is for readings near the edge, where the last S was at least 0.9 and v̂ staleness at least 10: every 9
+    steps, and every 3 from S = 0.97 (a decoupled v̂ at b2 = 0.999 takes 60 steps from there to the edge, 6 at 0.99).
     Either alone is normal: full-batch Adam rests at S of 0.93-1 with a fresh v̂ (staleness 1-10) and does not spike,
     while S > 1 with a stale one lasts 12-31 steps, too short for the base cadence.
 
@@ -65,7 +68,7 @@ class Budget:
         self._reserve_spent = 0.0
         self._expected_cost = FIRST_COST
         self._last_step = 0
-        self._is_near_edge = False
+        self._gap: int | None = None
 
     def is_due(self, step: int) -> bool:
         """Whether one of the two purses can pay for the next measurement."""
@@ -79,13 +82,15 @@ class Budget:
             self._reserve_spent += cost
         else:
             self._base_spent += cost
-        self._expected_cost = cost if cost > 0 else self._expected_cost
+        if cost > 0:  # a restart costs twice a warm measurement: expect neither alone
+            self._expected_cost = 0.5 * (self._expected_cost + cost)
         self._last_step = measurement.step
         ratio, staleness = measurement.sharpness_ratio, measurement.v_hat_staleness
-        self._is_near_edge = ratio is not None and staleness is not None and ratio >= NEAR_EDGE and staleness >= STALE
+        is_near = ratio is not None and staleness is not None and ratio >= NEAR_EDGE and staleness >= STALE
+        self._gap = (AT_EDGE_GAP if ratio is not None and ratio >= AT_EDGE else NEAR_GAP) if is_near else None
 
     def _pays_from_reserve(self, step: int) -> bool:
-        if not self._is_near_edge or step - self._last_step < EDGE_GAP:
+        if self._gap is None or step - self._last_step < self._gap:
             return False
         return self._reserve_spent + self._expected_cost <= self._reserve_allowance(step)
 
@@ -98,5 +103,6 @@ class Budget:
 
     def _reserve_allowance(self, step: int) -> float:
         if self._steps is not None:
-            return 0.5 * self._overhead * self._steps
+            reserve = 0.5 * self._overhead * self._steps
+            return reserve * (EARLY_SHARE + (1 - EARLY_SHARE) * min(1.0, step / self._steps))
         return 0.5 * self._overhead * max(0, step - EARLY_STEPS)

@@ -60,8 +60,24 @@ def clipped_adamw_step(group: dict[str, Any], state: State) -> dict[Tensor, Tens
     if not params:
         return {}
     states = [_state_of(p, state, group) for p in params]
-    beta1, beta2 = (float(beta) for beta in group["betas"])
     grads = _gradients(params, states, group)
+    roots = _advance_moments(grads, states, group)
+    factors: list[Tensor] = []
+    if group["update_clip"] is not None:
+        factors = update_clip_factors(grads, roots, limit=group["update_clip"], eps=group["eps"])
+    _decay(params, factors, group)
+    torch._foreach_add_(roots, group["eps"])
+    if factors:
+        torch._foreach_div_(roots, factors)
+    beta1 = float(group["betas"][0])
+    sizes = [(float(group["lr"]) / (1 - beta1 ** float(s["step"]))) * -1 for s in states]
+    torch._foreach_addcdiv_(params, [s["exp_avg"] for s in states], roots, sizes)
+    return dict(zip(params, factors, strict=True)) if factors else {}
+
+
+def _advance_moments(grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> list[Tensor]:
+    """Update both moments and the step count in place; return √v̂."""
+    beta1, beta2 = (float(beta) for beta in group["betas"])
     torch._foreach_lerp_([s["exp_avg"] for s in states], grads, 1 - beta1)
     second_moments = [s["exp_avg_sq"] for s in states]
     torch._foreach_mul_(second_moments, beta2)
@@ -71,34 +87,19 @@ def clipped_adamw_step(group: dict[str, Any], state: State) -> dict[Tensor, Tens
         torch._foreach_maximum_(maxima, second_moments)
         second_moments = maxima
     torch._foreach_add_([s["step"] for s in states], 1)
-    steps = [float(s["step"]) for s in states]
     roots = list(torch._foreach_sqrt(second_moments))
-    torch._foreach_div_(roots, [(1 - beta2**t) ** 0.5 for t in steps])
-    factors: list[Tensor] | None = None
-    if group["update_clip"] is not None:
-        factors = update_clip_factors(grads, roots, limit=group["update_clip"], eps=group["eps"])
-    _descend(params, states, roots, group, factors, [1 - beta1**t for t in steps])
-    return {} if factors is None else dict(zip(params, factors, strict=True))
+    torch._foreach_div_(roots, [(1 - beta2 ** float(s["step"])) ** 0.5 for s in states])
+    return roots
 
 
-def _descend(
-    params: list[Tensor],
-    states: list[dict[str, Any]],
-    roots: list[Tensor],
-    group: dict[str, Any],
-    factors: list[Tensor] | None,
-    corrections: list[float],
-) -> None:
+def _decay(params: list[Tensor], factors: list[Tensor], group: dict[str, Any]) -> None:
     lr, decay = float(group["lr"]), float(group["weight_decay"])
-    if decay != 0 and factors is None:
-        torch._foreach_mul_(params, 1 - lr * decay)
-    elif decay != 0 and factors is not None:
+    if decay == 0:
+        return
+    if factors:
         torch._foreach_mul_(params, [1 - lr * decay * factor for factor in factors])
-    torch._foreach_add_(roots, group["eps"])
-    if factors is not None:
-        torch._foreach_div_(roots, factors)
-    moments = [s["exp_avg"] for s in states]
-    torch._foreach_addcdiv_(params, moments, roots, [(lr / correction) * -1 for correction in corrections])
+    else:
+        torch._foreach_mul_(params, 1 - lr * decay)
 
 
 def _gradients(params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> list[Tensor]:
@@ -124,11 +125,7 @@ def _state_of(param: Tensor, state: State, group: dict[str, Any]) -> dict[str, A
         )
     entry = state[param]
     if not entry:
-        entry["step"] = torch.tensor(0.0, dtype=torch.get_default_dtype() if _is_double() else torch.float32)
+        entry["step"] = torch.tensor(0.0, dtype=torch.promote_types(torch.float32, torch.get_default_dtype()))
         for name in ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ())):
             entry[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
     return entry
-
-
-def _is_double() -> bool:
-    return torch.get_default_dtype() == torch.float64

@@ -38,8 +38,9 @@ class AdamTensor:
 
     @functools.cached_property
     def v_hat(self) -> Tensor:
-        """The bias-corrected second moment that divides the step, v / (1 - b2^t), as the parameter is shaped."""
-        return self.denominator_moment / (1 - self.beta2**self.n_steps)
+        """The bias-corrected second moment that divides the step, v / (1 - b2^t), in float32 at least."""
+        moment = self.denominator_moment
+        return moment.to(torch.promote_types(moment.dtype, torch.float32)) / (1 - self.beta2**self.n_steps)
 
     @functools.cached_property
     def v_hat_root(self) -> Tensor:

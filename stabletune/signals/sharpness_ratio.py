@@ -15,7 +15,7 @@ from stabletune.signals.curvature.lanczos import RitzPairs, Stopping, top_ritz_p
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, SymmetricOperator
 from stabletune.signals.gradient_curvature import GradientCurvature
 
-TOLERANCE = 0.03
+TOLERANCE = 0.05
 WARM = Stopping(TOLERANCE, min_products=2, max_products=8)
 COLD = Stopping(TOLERANCE, min_products=6, max_products=12)
 RESTART_EVERY = 10
@@ -43,8 +43,9 @@ class SharpnessTracker:
     a second vector with more than 0.7 of S, is carried along too, since it may overtake. Every tenth measurement, and
     after one whose residual was above 10 %, adds a seeded random direction and takes at least 6 products.
 
-    Tolerance 3 %: against dense eigenvalues over four runs at and far from the edge (tanh regression, digits) S was
-    within 0.3 % at the 99th percentile of converged measurements, for 2.3-3.4 products when warm (tests hold 1 %).
+    Tolerance 5 %, since the error of S goes with the square of the residual: against dense eigenvalues in six runs
+    (tanh regression at the edge, digits, a small transformer; 1,824 measurements, 3.6 products each) 99.2 % converged,
+    none of them off by more than 0.5 %. At 7 % six were off by more than 1 %. The tests hold 1 %.
 
     Args:
         seed: of the private generator; global random states are not touched.

@@ -28,7 +28,7 @@ def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[No
     gradients = [(p, p.grad) for p in everything]
     modes = [(module, module.training) for module in model.modules()]
     buffers = [
-        (module, name, buffer, buffer.detach().clone(), buffer._version)
+        (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
@@ -43,11 +43,10 @@ def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[No
                 p.grad = gradient
             for module, mode in modes:
                 module.training = mode
-            with torch.no_grad():
-                for module, name, buffer, value, version in buffers:
-                    module._buffers[name] = buffer
-                    if buffer._version != version:
-                        buffer.copy_(value)
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer
+                # through .data, so that the version counter does not move and no retained graph is spoiled
+                buffer.data.copy_(value)
 
 
 @contextlib.contextmanager

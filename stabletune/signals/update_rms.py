@@ -28,6 +28,6 @@ def update_rms(tensors: Sequence[AdamTensor], gradients: Sequence[Tensor]) -> fl
     """
     values = []
     for tensor, gradient in zip(tensors, gradients, strict=True):
-        root = tensor.v_hat_root.clamp_min(max(tensor.eps, torch.finfo(tensor.param.dtype).tiny))
+        root = tensor.v_hat_root.clamp_min(max(tensor.eps, torch.finfo(tensor.v_hat_root.dtype).tiny))
         values.append(math.sqrt(float((gradient / root).double().square().mean())) if gradient.numel() else 0.0)
     return max(values, default=None)

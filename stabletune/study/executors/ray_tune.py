@@ -45,19 +45,25 @@ class RayTuneExecutor:
             ResourceError: the cluster lacks what one trial asks for.
         """
         with _ray_session(self._resources):
-            self._check_resources()
+            n_slots = self._count_slots()
             scratch = tempfile.mkdtemp(prefix="stabletune-ray-")
             try:
-                self._tune(source, scratch)
+                self._tune(source, scratch, n_slots)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
-    def _check_resources(self) -> None:
+    def _count_slots(self) -> int:
+        """How many trials run at once; more must not be asked for, lest the sampler propose before it is told."""
         import ray
 
-        _refuse_if_lacking(self._resources, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        _refuse_if_lacking(self._resources, available)
+        slots = available["CPU"] / self._resources.cpus_per_trial
+        if self._resources.gpus_per_trial:
+            slots = min(slots, available["GPU"] / self._resources.gpus_per_trial)
+        return min(int(slots), self._resources.max_concurrent or int(slots))
 
-    def _tune(self, source: TrialSource, scratch: str) -> None:
+    def _tune(self, source: TrialSource, scratch: str, n_slots: int) -> None:
         from ray import tune
 
         from stabletune.study.executors.ray_bridge import SourceSearcher, SourceStopper
@@ -71,7 +77,7 @@ class RayTuneExecutor:
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
-                max_concurrent_trials=self._resources.max_concurrent,
+                max_concurrent_trials=n_slots,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
             ),
@@ -111,15 +117,19 @@ def _run_in_actor(config: dict[str, Any]) -> None:
     from ray import tune
 
     spec: TrialSpec = config["spec"]
+    is_wanted = True
 
     def report(progress: Progress) -> bool:
+        nonlocal is_wanted
         try:
             tune.report({"progress": progress})
         except SystemExit:
-            return False
-        return True
+            is_wanted = False
+        return is_wanted
 
     result: TrialResult = run_here(spec, report)
+    if not is_wanted:
+        raise SystemExit  # Tune stopped the trial by raising it; a thread that returns instead blocks the actor
     tune.report({"result": result})
 
 

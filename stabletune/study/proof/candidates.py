@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,11 +45,18 @@ def survival_odds(candidate: Candidate, proofs: Sequence[tuple[Candidate, bool]]
 def next_candidates(
     candidates: Sequence[Candidate], proofs: Sequence[tuple[Candidate, bool]], n: int
 ) -> list[Candidate]:
-    """The ``n`` to send next: the best objectives among those more likely than not to survive, then the likeliest."""
+    """The ``n`` to send next, boldest and safest in turn.
+
+    Bold: the best objective among those more likely than not to survive, then the likeliest. Safe: the likeliest among
+    the better half by objective. The short trial favors bold settings, the full horizon often does not.
+    """
     tried = {other.number for other, _ in proofs}
-    odds = {c.number: survival_odds(c, proofs) for c in candidates}
-    ordered = sorted(
-        (c for c in candidates if c.number not in tried),
-        key=lambda c: (0.0, c.objective) if odds[c.number] >= EVEN_ODDS else (1.0 - odds[c.number], c.objective),
+    left = [c for c in candidates if c.number not in tried]
+    odds = {c.number: survival_odds(c, proofs) for c in left}
+    bold = sorted(
+        left, key=lambda c: (0.0, c.objective) if odds[c.number] >= EVEN_ODDS else (1.0 - odds[c.number], c.objective)
     )
-    return ordered[:n]
+    better_half = sorted(left, key=lambda c: c.objective)[: (len(left) + 1) // 2]
+    safe = sorted(better_half, key=lambda c: (-odds[c.number], c.objective))
+    turns = [c for pair in itertools.zip_longest(bold, safe) for c in pair if c is not None]
+    return list({c.number: c for c in turns}.values())[:n]

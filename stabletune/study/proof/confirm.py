@@ -72,8 +72,12 @@ class ConfirmationPhase:
             under_way = {spec.seed for spec in self._running}
             seeds = [seed for seed in self._baseline_seeds_missing(plan.winner) if seed not in under_way]
             return self._start(BASELINE, "baseline", seeds[0]) if seeds else None
+        if plan.wants_baseline and not any(spec.purpose == "baseline" for spec in self._running):
+            return self._start(BASELINE, "baseline", self._study.fresh_seed())
         for candidate, n_wanted in plan.wanted:
-            n_running = sum(spec.number == candidate.number for spec in self._running)
+            n_running = sum(
+                spec.number == candidate.number and spec.purpose == "confirmation" for spec in self._running
+            )
             n_done = sum(r.candidate == candidate.number and r.purpose == "confirmation" for r in self.runs)
             if n_done + n_running < n_wanted:
                 if candidate.number not in self.sent:

@@ -1,19 +1,23 @@
 """What to prove next, as a pure function of what has been proven: no executor, no clock, no files.
 
 A proof has two rounds. In the qualifying round a handful of candidates run once each over the full horizon, because
-the short trial shows neither late spikes nor the final loss. The best of the clean ones then runs on its remaining
-seeds; at its first spike the next best takes its place. If none of the handful survives, the next handful is sent.
+the short trial shows neither late spikes nor the final loss; the baseline runs along, whatever it does, as the mark to
+beat. If none of the handful survives, or none beats the mark, the next handful is sent, three at most for the mark's
+sake. The best of the clean ones then runs on its remaining seeds; at its first spike the next best takes its place.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
+from stabletune.judgement.objective import over_seeds
 from stabletune.study.proof.candidates import Candidate, next_candidates
 
 QUALIFIERS = 6
+MOST_SENT_TO_BEAT_THE_BASELINE = 18
 CALM_SCORE = 0.75
 
 
@@ -53,8 +57,13 @@ class Standing:
     @property
     def merit(self) -> tuple[bool, float]:
         """Smaller is better: calm ones first, then by objective at the full horizon."""
+        return not self.is_calm, self.objective
+
+    @property
+    def objective(self) -> float:
+        """The median at the full horizon; infinite before the first run."""
         objectives = [run.objective for run in self.runs if run.objective is not None]
-        return (not self.is_calm, sorted(objectives)[len(objectives) // 2] if objectives else float("inf"))
+        return over_seeds(objectives) if objectives else math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Plan:
     """
 
     wanted: tuple[tuple[Candidate, int], ...] = ()
+    wants_baseline: bool = False
     winner: Standing | None = None
     is_exhausted: bool = False
 
@@ -84,14 +94,32 @@ def plan_proof(candidates: Sequence[Candidate], sent: Sequence[int], runs: Seque
     by_number = {c.number: c for c in candidates}
     standings = [Standing(by_number[n], tuple(r for r in runs if _proves(r, n))) for n in sent if n in by_number]
     alive = [s for s in standings if not s.is_lost]
+    mark = mark_to_beat(runs)
+    wants_baseline = mark is None and bool(candidates)
     if len(standings) % QUALIFIERS or not alive:
         newcomers = _newcomers(candidates, standings)
         if newcomers:
-            return Plan(wanted=tuple((c, 1) for c in newcomers))
+            return Plan(wanted=tuple((c, 1) for c in newcomers), wants_baseline=wants_baseline)
     if not alive:
         return Plan(is_exhausted=True)
-    if any(not s.runs for s in alive):
-        return Plan()
+    if mark is None or any(not s.runs for s in alive):
+        return Plan(wants_baseline=wants_baseline)
+    if min(s.objective for s in alive) > mark and len(standings) < MOST_SENT_TO_BEAT_THE_BASELINE:
+        newcomers = _newcomers(candidates, standings)
+        if newcomers:
+            return Plan(wanted=tuple((c, 1) for c in newcomers))
+    return _plan_final(alive, n_seeds)
+
+
+def mark_to_beat(runs: Sequence[ProofRun]) -> float | None:
+    """The objective of the baseline's first run at the full horizon, infinite if it did not get there; None before."""
+    first = next((run for run in runs if run.purpose == "baseline"), None)
+    if first is None:
+        return None
+    return math.inf if first.objective is None else first.objective
+
+
+def _plan_final(alive: Sequence[Standing], n_seeds: int) -> Plan:
     open_ones = [s for s in alive if s.is_calm or len(s.runs) < n_seeds]
     if not open_ones:
         return Plan(winner=min(alive, key=lambda s: s.merit))

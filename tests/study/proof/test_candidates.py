@@ -22,10 +22,14 @@ def test_a_proof_far_away_says_nothing():
     assert survival_odds(candidate(0), [(far, False)]) == pytest.approx(0.8, abs=1e-3)
 
 
-def test_likely_survivors_go_by_objective_and_before_unlikely_ones():
-    safe_slow, safe_fast, risky_fastest = candidate(0, 2.0), candidate(1, 1.0), candidate(2, 0.1, risk=0.9)
-    ordered = next_candidates([safe_slow, risky_fastest, safe_fast], [], 3)
-    assert [c.number for c in ordered] == [1, 0, 2]
+def test_bold_and_safe_candidates_take_turns():
+    field = [candidate(n, objective=float(n), risk=0.45 - 0.04 * n) for n in range(10)]
+    assert [c.number for c in next_candidates(field, [], 4)] == [0, 4, 1, 3]
+
+
+def test_settings_forecast_to_spike_wait_however_fast():
+    field = [candidate(0, 0.1, risk=0.9), *(candidate(n, float(n)) for n in range(1, 6))]
+    assert [c.number for c in next_candidates(field, [], 3)] == [1, 2, 3]
 
 
 def test_a_candidate_is_sent_once_only():

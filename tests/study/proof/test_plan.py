@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from stabletune.study.proof.candidates import Candidate
@@ -30,15 +32,19 @@ def run(number, seed, *, clean=True, objective=1.0, score=0.1):
     )
 
 
-def play(candidates, outcome):
+def baseline_run(objective=100.0):
+    return dataclasses.replace(run(0, 999, objective=objective), purpose="baseline")
+
+
+def play(candidates, outcome, baseline=100.0):
     """Run a whole proof, one run at a time; ``outcome(number, nth)`` gives each run."""
-    sent, runs = [], []
+    sent, runs = [], [baseline_run(baseline)]
     for _ in range(1000):
         plan = plan_proof(candidates, sent, runs, SEEDS)
         if plan.winner or plan.is_exhausted:
             return plan, sent, runs
         for wanted, n_runs in plan.wanted:
-            done = sum(r.candidate == wanted.number for r in runs)
+            done = runs_of(runs, wanted.number)
             if done < n_runs:
                 if wanted.number not in sent:
                     sent.append(wanted.number)
@@ -49,21 +55,26 @@ def play(candidates, outcome):
     pytest.fail("the proof does not end")
 
 
+def runs_of(runs, number):
+    return sum(r.candidate == number and r.purpose == "confirmation" for r in runs)
+
+
 def test_without_candidates_the_proof_is_exhausted_at_once():
     assert plan_proof([], [], [], SEEDS).is_exhausted
 
 
-def test_a_handful_of_the_best_objectives_qualifies_first_once_each():
+def test_a_handful_qualifies_first_once_each_with_the_baseline():
     plan = plan_proof([candidate(n) for n in range(20)], [], [], SEEDS)
-    assert [(c.number, n) for c, n in plan.wanted] == [(n, 1) for n in range(QUALIFIERS)]
+    assert [n for _, n in plan.wanted] == [1] * QUALIFIERS
+    assert plan.wants_baseline
 
 
 def test_the_best_loss_at_the_full_horizon_wins_not_the_best_short_trial():
     losses = {0: 5.0, 1: 4.0, 2: 0.5, 3: 3.0}
     plan, _, runs = play([candidate(n) for n in losses], lambda n, i: run(n, 10 * n + i, objective=losses[n]))
     assert plan.winner.candidate.number == 2
-    assert sum(r.candidate == 2 for r in runs) == SEEDS
-    assert len(runs) == len(losses) + SEEDS - 1
+    assert runs_of(runs, 2) == SEEDS
+    assert len(runs) == 1 + len(losses) + SEEDS - 1
 
 
 def test_a_finalist_is_dropped_at_its_first_spike_and_the_next_best_takes_its_place():
@@ -73,7 +84,7 @@ def test_a_finalist_is_dropped_at_its_first_spike_and_the_next_best_takes_its_pl
         lambda n, i: run(n, 10 * n + i, clean=not (n == 0 and i == 1), objective=losses[n]),
     )
     assert plan.winner.candidate.number == 1
-    assert sum(r.candidate == 0 for r in runs) == 2
+    assert runs_of(runs, 0) == 2
 
 
 def test_when_a_handful_is_lost_the_next_is_sent():
@@ -88,7 +99,7 @@ def test_when_a_handful_is_lost_the_next_is_sent():
     assert len(sent) == 2 * QUALIFIERS
 
 
-def test_a_lost_proof_sends_the_rest_of_the_handful_far_from_it():
+def test_a_lost_proof_sends_the_next_bold_candidate_far_from_it():
     _, sent, _ = play([candidate(n) for n in range(15)], lambda n, i: run(n, 10 * n + i, clean=n >= 13))
     assert sent[0] == 0
     assert sent[1] > 10
@@ -110,6 +121,27 @@ def test_where_none_is_calm_the_best_clean_one_wins_all_the_same():
     plan, _, _ = play([candidate(0), candidate(1)], lambda n, i: run(n, n, objective=2.0 - n, score=0.9))
     assert plan.winner.candidate.number == 1
     assert len(plan.winner.runs) == SEEDS
+
+
+def test_more_handfuls_are_sent_while_none_beats_the_baseline_but_three_at_most():
+    many = [candidate(n) for n in range(40)]
+    plan, sent, _ = play(many, lambda n, i: run(n, 10 * n + i, objective=2.0), baseline=1.0)
+    assert len(sent) == 3 * QUALIFIERS
+    assert plan.winner is not None
+    _, sent, _ = play(many, lambda n, i: run(n, 10 * n + i, objective=0.5), baseline=1.0)
+    assert len(sent) == QUALIFIERS
+
+
+def test_nothing_is_decided_before_the_baseline_has_run():
+    plan = plan_proof([candidate(0)], [0], [run(0, 1)], SEEDS)
+    assert plan.wants_baseline
+    assert plan.winner is None
+
+
+def test_a_baseline_that_diverges_is_beaten_by_anything():
+    plan, sent, _ = play([candidate(n) for n in range(40)], lambda n, i: run(n, 10 * n + i), baseline=None)
+    assert plan.winner is not None
+    assert len(sent) == QUALIFIERS
 
 
 def test_the_plan_waits_while_a_first_run_is_under_way():

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from stabletune.monitor.schedule import Budget, EveryNth
+from stabletune.records import Measurement
+
+
+def reading(step: int, ratio: float | None = 0.3, staleness: float | None = 1.0) -> Measurement:
+    return Measurement(step=step, loss=1.0, lr=0.1, sharpness_ratio=ratio, v_hat_staleness=staleness)
+
+
+def simulate(
+    budget: Budget,
+    steps: int,
+    *,
+    cost: float = 7.0,
+    edge_from: int | None = None,
+    staleness: float = 100.0,
+    ratio: float = 1.0,
+) -> list[int]:
+    due = []
+    for step in range(1, steps + 1):
+        if budget.is_due(step):
+            is_near = edge_from is not None and step >= edge_from
+            budget.record(reading(step, ratio if is_near else 0.3, staleness), cost)
+            due.append(step)
+    return due
+
+
+def test_every_nth_measures_at_each_nth_step() -> None:
+    assert [step for step in range(1, 10) if EveryNth(3).is_due(step)] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("overhead", [0.02, 0.05, 0.15, 1.0])
+@pytest.mark.parametrize("horizon", [None, 2000])
+@pytest.mark.parametrize("edge_from", [None, 1, 1200])
+def test_the_budget_is_kept_and_used(overhead: float, horizon: int | None, edge_from: int | None) -> None:
+    due = simulate(Budget(overhead, horizon), 2000, edge_from=edge_from)
+    spent = 7.0 * len(due)
+    assert spent <= overhead * 2000
+    assert spent >= 0.3 * overhead * 2000 - 20.0
+
+
+def test_away_from_the_edge_half_is_kept_in_reserve() -> None:
+    away = simulate(Budget(0.15, 2000), 2000)
+    near = simulate(Budget(0.15, 2000), 2000, edge_from=1000)
+    assert 7.0 * len(away) <= 0.5 * 0.15 * 2000
+    assert len(near) > 1.7 * len(away)
+
+
+def test_near_the_edge_readings_come_every_three_steps_while_the_reserve_lasts() -> None:
+    due = simulate(Budget(0.15, 2000), 2000, edge_from=1000)
+    gaps = [b - a for a, b in itertools.pairwise(due) if a >= 1000]
+    assert gaps[:10] == [3] * 10
+
+
+def test_on_the_way_to_the_edge_they_come_every_nine_steps() -> None:
+    due = simulate(Budget(0.15, 2000), 2000, edge_from=1000, ratio=0.92)
+    gaps = [b - a for a, b in itertools.pairwise(due) if a >= 1000]
+    assert max(gaps[:8]) == 9
+
+
+def test_one_early_approach_does_not_empty_the_reserve() -> None:
+    budget = Budget(0.15, 2000)
+    early = simulate(budget, 300, edge_from=1)
+    assert 7.0 * len(early) < 0.5 * 0.15 * 2000
+    assert budget.is_due(1900)
+
+
+def test_a_fresh_second_moment_or_a_low_ratio_alone_does_not_open_the_reserve() -> None:
+    assert simulate(Budget(0.15, 2000), 2000, edge_from=1000, staleness=3.0) == simulate(Budget(0.15, 2000), 2000)
+
+
+@pytest.mark.parametrize("horizon", [None, 2000])
+def test_the_first_hundred_steps_are_denser(horizon: int | None) -> None:
+    due = simulate(Budget(0.3, horizon), 2000)
+    assert sum(step <= 100 for step in due) > 1.3 * sum(500 < step <= 600 for step in due)
+
+
+def test_asking_changes_nothing() -> None:
+    asked, plain = Budget(0.15), Budget(0.15)
+    for step in range(1, 50):
+        asked.is_due(step)
+        asked.is_due(step + 1)
+    assert simulate(asked, 400) == simulate(plain, 400)
+
+
+def test_readings_without_numbers_are_no_alarm() -> None:
+    budget = Budget(0.15, 1000)
+    budget.record(reading(100, None, None), 60.0)
+    assert not budget.is_due(103)
