@@ -38,7 +38,7 @@ check: $(READY) ## Check format, lint, types and layers
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py
 
 bench: $(READY) ## Run every benchmark
-	@for script in benchmarks/*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/bench_*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
 
 docs: $(READY) ## Write the reference of every module to build/docs
 	@mkdir -p build/docs
