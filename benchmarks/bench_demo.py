@@ -4,6 +4,7 @@ Each recommendation is trained with plain torch.optim.AdamW on ten further seeds
 own. Limits: 150 s each, and at most three spiky runs in the fifty.
 """
 
+import itertools
 import math
 import statistics
 import subprocess
@@ -54,7 +55,7 @@ def train(settings: dict, seed: int, width: int, n_steps: int) -> list[float]:
 def is_spiky(losses: list[float]) -> bool:
     floor = 1e-4 * statistics.median(losses[:10])
     logs = [math.log(max(loss, floor)) for loss in losses]
-    changes = [abs(b - a) for a, b in zip(logs, logs[1:], strict=False)]
+    changes = [abs(b - a) for a, b in itertools.pairwise(logs)]
     for t in range(10, len(losses)):
         if not math.isfinite(losses[t]):
             return True

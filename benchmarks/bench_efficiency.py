@@ -1,7 +1,7 @@
 """Worker efficiency on a reference search: useful step time over what two workers' wall time could have held.
 
-20 trials of 1,000 steps of about 3 ms, none stopped, signals at their default. Efficiency is the time that a plain AdamW
-loop takes for the same steps, over slots x the wall time from the start of the first trial to the end of the last.
+20 trials of 1,000 steps of about 3 ms, none stopped, signals at their default. Efficiency is the time that a plain
+AdamW loop takes for the same steps, over slots x the wall time from the first trial's start to the last one's end.
 """
 
 import os

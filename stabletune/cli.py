@@ -117,19 +117,10 @@ def export(
 ) -> None:
     """Print the recommended settings in another tool's words."""
     with _errors_as_exit_codes():
-        from stabletune.errors import OutputFolderError
         from stabletune.results.exporters import export as export_as
         from stabletune.results.store import RunFolder
 
-        folder = RunFolder(run_dir)
-        folder.config()
-        recommendation = folder.recommendation()
-        if recommendation is None:
-            raise OutputFolderError(
-                f"{run_dir}: must hold recommended.yaml, but nothing was recommended there. "
-                "Finish the search with --resume first."
-            )
-        print(export_as(recommendation, format_).rstrip("\n"))
+        print(export_as(RunFolder(run_dir).proven_recommendation(), format_).rstrip("\n"))
 
 
 @app.command("list")

@@ -36,7 +36,7 @@ FENCES = {
     "cli": {"typer"},
     "terminal": {"rich"},
     "single_trial": {"yaml"},
-    "study": {"numpy", "optuna", "ray"},
+    "study": {"numpy", "optuna", "ray", "scipy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"numpy", "sklearn", "torch"},
     "monitor": {"torch"},

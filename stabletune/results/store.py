@@ -129,3 +129,18 @@ class RunFolder:
     def recommendation(self) -> Recommendation | None:
         """The recommendation, or None when nothing has been proven."""
         return Recommendation.load(self.recommendation_path) if self.recommendation_path.exists() else None
+
+    def proven_recommendation(self) -> Recommendation:
+        """The recommendation of a search that ended with one.
+
+        Raises:
+            OutputFolderError: this is no search's folder, or nothing was recommended.
+        """
+        self.config()
+        recommendation = self.recommendation()
+        if recommendation is None:
+            raise OutputFolderError(
+                f"{self.path}: must hold recommended.yaml, but nothing was recommended there. "
+                "Finish the search with --resume first."
+            )
+        return recommendation

@@ -10,7 +10,6 @@ import numpy as np
 from scipy import stats
 
 from stabletune.config import load_config
-from stabletune.errors import OutputFolderError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.judgement.objective import over_seeds
 from stabletune.records import Progress, TrialResult, TrialSpec
@@ -98,16 +97,9 @@ def compare(
         OutputFolderError: there is no recommendation in the folder.
     """
     folder = RunFolder(run_dir)
-    folder.config()
-    recommendation = folder.recommendation()
-    if recommendation is None:
-        raise OutputFolderError(
-            f"{folder.path}: must hold recommended.yaml, but nothing was recommended there. "
-            "Finish the search with --resume first."
-        )
+    settings = folder.proven_recommendation().settings
     config = load_config(folder.path / "config.yaml")
     study = SearchStudy(config, folder.journal_path, resume=True)
-    settings = recommendation.settings
     values = {name: settings[name] for name in HYPERPARAMETERS if name in settings}
     values["warmup_ratio"] = settings["schedule"]["warmup_ratio"]
     values |= {WORKLOAD_ARGS + name: value for name, value in settings.get("workload_args", {}).items()}

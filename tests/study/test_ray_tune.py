@@ -11,6 +11,7 @@ import pytest
 from stabletune import search
 from stabletune.config import load_config
 from stabletune.errors import ResourceError
+from tests.study.spiking import write_spiking_workload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -36,22 +37,8 @@ def test_ray_and_inline_give_the_same_trials_and_recommendation(write_config, tm
 
 
 def test_a_dropped_candidates_other_run_is_ended_and_its_worker_goes_on(write_config, tmp_path):
-    (tmp_path / "sometimes.py").write_text(
-        "import torch\n"
-        "from stabletune import Training\n"
-        "def build(seed, device):\n"
-        "    model, calls = torch.nn.Linear(1, 1), [0]\n"
-        "    def loss_fn(m, batch):\n"
-        "        calls[0] += 1\n"
-        "        spike = seed % 3 == 2 and calls[0] == 300\n"
-        "        return (m.weight**2).sum() * 0.0 + (9.0 if spike else 1.0 + 0.01 * (calls[0] % 2))\n"
-        "    return Training(model=model, loss_fn=loss_fn, batches=[0])\n"
-    )
-    config = write_config(
-        ("workload: quadratic", "workload: sometimes.py:build"),
-        ("workload_args:", "# workload_args:"),
-        ("full_steps: 150, confirm_seeds: 2", "full_steps: 6000, confirm_seeds: 6"),
-    )
+    spiking = write_spiking_workload(tmp_path, "seed % 3 == 2 and calls[0] == 300")
+    config = write_config(*spiking, ("full_steps: 150, confirm_seeds: 2", "full_steps: 6000, confirm_seeds: 6"))
     assert search(config, output=tmp_path / "out").ending == "nothing_survived"
     reasons = [row["reason"] for row in rows_of(tmp_path / "out" / "confirmations.csv")]
     assert any("no longer needed" in reason for reason in reasons)

@@ -9,6 +9,7 @@ import yaml
 from stabletune import Recommendation, search
 from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError, RepeatedFailures
 from stabletune.study.listener import Listener
+from tests.study.spiking import write_spiking_workload
 
 
 def rows_of(path):
@@ -52,10 +53,9 @@ def test_the_proof_uses_fresh_seeds_each_once_and_the_baseline_the_winners(write
     seeds = [row["seed"] for row in candidates]
     assert len(set(seeds)) == len(seeds)
     assert "0" not in seeds  # the search's own
-    baseline = {r["seed"] for r in proofs if r["purpose"] == "baseline"}
-    winners = [number for number in {r["candidate"] for r in candidates}
-               if {r["seed"] for r in candidates if r["candidate"] == number} == baseline]  # fmt: skip
-    assert len(winners) == 1
+    baseline = {row["seed"] for row in proofs if row["purpose"] == "baseline"}
+    proven = [{r["seed"] for r in candidates if r["candidate"] == n} for n in {r["candidate"] for r in candidates}]
+    assert sum(len(seeds) == 2 and seeds <= baseline for seeds in proven) == 1
 
 
 def test_the_journal_opens_with_optunas_own_tools(write_config, tmp_path):
@@ -141,17 +141,7 @@ def test_every_sampler_searches_ranges_and_choices(write_config, tmp_path, sampl
 
 
 def test_settings_that_all_spike_are_not_recommended(write_config, tmp_path):
-    (tmp_path / "spiky.py").write_text(
-        "import torch\n"
-        "from stabletune import Training\n"
-        "def build(seed, device):\n"
-        "    model, calls = torch.nn.Linear(1, 1), [0]\n"
-        "    def loss_fn(m, batch):\n"
-        "        calls[0] += 1\n"
-        "        return (m.weight**2).sum() * 0.0 + (9.0 if calls[0] % 97 == 0 else 1.0 + 0.01 * (calls[0] % 2))\n"
-        "    return Training(model=model, loss_fn=loss_fn, batches=[0])\n"
-    )
-    config = write_config(("workload: quadratic", "workload: spiky.py:build"), ("workload_args:", "# workload_args:"))
+    config = write_config(*write_spiking_workload(tmp_path, "calls[0] % 97 == 0"))
     result = run(config, tmp_path / "out")
     assert result.ending == "nothing_survived"
     assert "came closest" in result.message

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import optuna
 
 
 def build(seed: int) -> optuna.samplers.BaseSampler:
     """CMA-ES; choices are sampled at random."""
+    warnings.filterwarnings("ignore", message="Constraints have been set, but CmaEsSampler")
     return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
