@@ -2,8 +2,9 @@
 
 A proof has two rounds. In the qualifying round a handful of candidates run once each over the full horizon, because
 the short trial shows neither late spikes nor the final loss; the baseline runs along, whatever it does, as the mark to
-beat. If none of the handful survives, or none beats the mark, the next handful is sent, three at most for the mark's
-sake. The best of the clean ones then runs on its remaining seeds; at its first spike the next best takes its place.
+beat. If none of the handful survives, the next is sent; so it is, up to three handfuls in all, if none beats the mark,
+or none is secure: clean, far from the spike threshold, and with neighbors in the search space that were clean too. The
+best of the clean ones then runs on its remaining seeds; at its first spike the next best takes its place.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from stabletune.judgement.objective import over_seeds
-from stabletune.study.proof.candidates import Candidate, next_candidates
+from stabletune.study.proof.candidates import Candidate, next_candidates, survival_odds
 
 QUALIFIERS = 6
-MOST_SENT_TO_BEAT_THE_BASELINE = 18
+MOST_SENT_FOR_A_BETTER_ONE = 18
 CALM_SCORE = 0.75
+SECURE_ODDS = 0.75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,10 +41,11 @@ class ProofRun:
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """How a candidate stands after its runs so far."""
+    """How a candidate stands after its runs so far; ``odds`` are those of one more clean run."""
 
     candidate: Candidate
     runs: tuple[ProofRun, ...]
+    odds: float
 
     @property
     def is_lost(self) -> bool:
@@ -55,9 +58,14 @@ class Standing:
         return all(run.spike_score <= CALM_SCORE for run in self.runs)
 
     @property
-    def merit(self) -> tuple[bool, float]:
-        """Smaller is better: calm ones first, then by objective at the full horizon."""
-        return not self.is_calm, self.objective
+    def is_secure(self) -> bool:
+        """Whether it is calm and likely to be clean again, by its own runs and its neighbors'."""
+        return self.is_calm and self.odds >= SECURE_ODDS
+
+    @property
+    def merit(self) -> tuple[bool, bool, float]:
+        """Smaller is better: secure ones first, then calm ones, then by objective at the full horizon."""
+        return not self.is_secure, not self.is_calm, self.objective
 
     @property
     def objective(self) -> float:
@@ -91,23 +99,20 @@ def plan_proof(candidates: Sequence[Candidate], sent: Sequence[int], runs: Seque
     Returns:
         The plan.
     """
-    by_number = {c.number: c for c in candidates}
-    standings = [Standing(by_number[n], tuple(r for r in runs if _proves(r, n))) for n in sent if n in by_number]
+    standings, newcomers = _standings(candidates, sent, runs)
     alive = [s for s in standings if not s.is_lost]
     mark = mark_to_beat(runs)
     wants_baseline = mark is None and bool(candidates)
-    if len(standings) % QUALIFIERS or not alive:
-        newcomers = _newcomers(candidates, standings)
-        if newcomers:
-            return Plan(wanted=tuple((c, 1) for c in newcomers), wants_baseline=wants_baseline)
+    is_open = len(standings) % QUALIFIERS != 0 or not alive
+    if is_open and newcomers:
+        return Plan(wanted=tuple((c, 1) for c in newcomers), wants_baseline=wants_baseline)
     if not alive:
         return Plan(is_exhausted=True)
     if mark is None or any(not s.runs for s in alive):
         return Plan(wants_baseline=wants_baseline)
-    if min(s.objective for s in alive) > mark and len(standings) < MOST_SENT_TO_BEAT_THE_BASELINE:
-        newcomers = _newcomers(candidates, standings)
-        if newcomers:
-            return Plan(wanted=tuple((c, 1) for c in newcomers))
+    is_good_enough = any(s.is_secure and s.objective <= mark for s in alive)
+    if not is_good_enough and newcomers and len(standings) < MOST_SENT_FOR_A_BETTER_ONE:
+        return Plan(wanted=tuple((c, 1) for c in newcomers))
     return _plan_final(alive, n_seeds)
 
 
@@ -129,9 +134,16 @@ def _plan_final(alive: Sequence[Standing], n_seeds: int) -> Plan:
     return Plan(wanted=((best.candidate, n_seeds),))
 
 
-def _newcomers(candidates: Sequence[Candidate], standings: Sequence[Standing]) -> list[Candidate]:
-    proofs = [(s.candidate, not s.is_lost) for s in standings]
-    return next_candidates(candidates, proofs, QUALIFIERS - len(standings) % QUALIFIERS)
+def _standings(
+    candidates: Sequence[Candidate], sent: Sequence[int], runs: Sequence[ProofRun]
+) -> tuple[list[Standing], list[Candidate]]:
+    """Those sent, in order, and who would fill up the handful next."""
+    by_number = {c.number: c for c in candidates}
+    own = {number: tuple(r for r in runs if _proves(r, number)) for number in sent if number in by_number}
+    evidence = [(by_number[number], run.is_clean) for number, made in own.items() for run in made]
+    standings = [Standing(by_number[n], made, survival_odds(by_number[n], evidence)) for n, made in own.items()]
+    waiting = [c for c in candidates if c.number not in own]
+    return standings, next_candidates(waiting, evidence, QUALIFIERS - len(standings) % QUALIFIERS)
 
 
 def _proves(run: ProofRun, number: int) -> bool:

@@ -30,7 +30,3 @@ def test_bold_and_safe_candidates_take_turns():
 def test_settings_forecast_to_spike_wait_however_fast():
     field = [candidate(0, 0.1, risk=0.9), *(candidate(n, float(n)) for n in range(1, 6))]
     assert [c.number for c in next_candidates(field, [], 3)] == [1, 2, 3]
-
-
-def test_a_candidate_is_sent_once_only():
-    assert next_candidates([candidate(0)], [(candidate(0), True)], 3) == []
