@@ -44,7 +44,7 @@ def search(
     executor: Annotated[str, typer.Option(help="ray_tune, or inline: in this process, for debugging.")] = "ray_tune",
 ) -> None:
     """Search, prove, and write the recommended settings."""
-    with _errors_as_exit_codes():
+    with _errors_as_exit_codes(interrupted="interrupted; every finished trial is kept. Go on with --resume."):
         from stabletune.study.run import search as run_search
         from stabletune.terminal import watching
 
@@ -74,10 +74,10 @@ def trial(
         from stabletune.single_trial import run_single_trial
         from stabletune.terminal import trial_summary, watching
 
-        with watching(quiet=False) as listener, contextlib.redirect_stdout(sys.stderr):
+        with watching(quiet=False, shows_signals=True) as listener, contextlib.redirect_stdout(sys.stderr):
             result = run_single_trial(config, param or (), steps=steps, seed=seed, output=output, listener=listener)
-        if result.status == "failed":
-            _fail(result.reason, FAILED, result.traceback)
+        if result.status == "failed":  # a broken contract has no traceback: its message says what to do
+            _fail(result.reason, FAILED if result.traceback else MISTAKE, result.traceback)
         print(trial_summary(result))
         raise typer.Exit(SPIKED if result.is_spiky else DONE)
 
@@ -141,10 +141,13 @@ def main() -> None:
 
 def _print_result(result: StudyResult, *, as_json: bool) -> None:
     if as_json:
-        content: dict[str, Any] | None = result.recommendation.to_dict() if result.recommendation else None
-        print(json.dumps(content, allow_nan=False) if content else "null")
-        if content is None:
-            print(result.message, file=sys.stderr)
+        from stabletune.records import FORMAT_VERSION
+        from stabletune.results.curves import finite_or_none
+
+        recommendation = result.recommendation
+        nothing = {"version": FORMAT_VERSION, "recommendation": None, "reason": result.message}
+        content: dict[str, Any] = nothing if recommendation is None else recommendation.to_dict()
+        print(json.dumps(finite_or_none(content), allow_nan=False))
         return
     from stabletune.terminal import study_summary
 
@@ -152,7 +155,7 @@ def _print_result(result: StudyResult, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _errors_as_exit_codes() -> Iterator[None]:
+def _errors_as_exit_codes(interrupted: str = "interrupted.") -> Iterator[None]:
     """Turn the exceptions of ``stabletune.errors`` into one message and the documented exit code."""
     from stabletune import errors
 
@@ -165,7 +168,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
     except errors.StabletuneError as error:
         _fail(error, MISTAKE)
     except KeyboardInterrupt:
-        _fail("interrupted; every finished trial is kept. Go on with --resume.", INTERRUPTED)
+        _fail(interrupted, INTERRUPTED)
 
 
 def _fail(error: object, code: int, traceback: str | None = None) -> NoReturn:

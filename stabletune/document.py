@@ -104,8 +104,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[str]:
             problems.append(f"{where}: must read key.key=value, but got {override!r}. Example: --set budget.trials=10.")
             continue
         try:
-            value = yaml.load(text, _Loader)
-        except yaml.YAMLError:
+            value = read_value(text)
+        except ValueError:
             problems.append(f"{where}: the value must be valid YAML, but got {text!r}. Quote it for the shell.")
             continue
         target: Any = document.data
@@ -122,6 +122,14 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[str]:
             document.origins = {old: origin for old, origin in document.origins.items() if old[: len(keys)] != keys}
             document.origins[keys] = where
     return problems
+
+
+def read_value(text: str) -> Any:
+    """A value from the command line, as YAML would read it in a file; raises ValueError where it is no YAML."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def dotted(keys: Keys) -> str:

@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 WORKLOAD_ARGS = "workload_args."
+MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset")
+_TO_COME = ("second_moment_reset",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Hyperparameter:
         return (self.low < value or (self.includes_low and value == self.low)) and value < self.high
 
 
-def _mitigation(name: str, is_implemented: bool = True) -> Hyperparameter:
-    return Hyperparameter(name, None, includes_low=False, is_nullable=True, is_implemented=is_implemented)
+def _mitigation(name: str) -> Hyperparameter:
+    return Hyperparameter(name, None, includes_low=False, is_nullable=True, is_implemented=name not in _TO_COME)
 
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
@@ -59,14 +61,12 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         Hyperparameter("beta2", 0.999, high=1.0),
         Hyperparameter("eps", 1e-8),
         Hyperparameter("weight_decay", 1e-2),
-        _mitigation("max_grad_norm"),
-        _mitigation("update_clip"),
-        _mitigation("second_moment_clip"),
-        _mitigation("second_moment_reset", is_implemented=False),
+        *map(_mitigation, MITIGATIONS),
         Hyperparameter("amsgrad", False, is_switch=True),
         Hyperparameter("warmup_ratio", 0.0, high=1.0),
     )
 }
+IMPLEMENTED_MITIGATIONS = tuple(name for name in MITIGATIONS if HYPERPARAMETERS[name].is_implemented)
 
 
 def default_settings() -> dict[str, Any]:

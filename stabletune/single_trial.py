@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stabletune.config import load_config
+from stabletune.config import Config, load_config
+from stabletune.config.preflight import check_workload, find_workload
+from stabletune.document import read_value
 from stabletune.errors import ConfigError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.records import Progress, TrialResult
@@ -41,7 +41,7 @@ def run_single_trial(
         ConfigError: the config or a parameter breaks a rule.
     """
     config = load_config(config_path)
-    spec = trial_spec(config, 0, _parse(params), seed=seed)
+    spec = trial_spec(config, 0, _parse(params, config), seed=seed)
     spec = dataclasses.replace(spec, steps=steps or spec.steps, stops_on_spike=False, predicts=False)
     from stabletune.trial.worker import run_trial
 
@@ -57,7 +57,7 @@ def run_single_trial(
     return result
 
 
-def _parse(params: Sequence[str]) -> dict[str, Any]:
+def _parse(params: Sequence[str], config: Config) -> dict[str, Any]:
     problems: list[str] = []
     values: dict[str, Any] = {}
     for param in params:
@@ -67,23 +67,27 @@ def _parse(params: Sequence[str]) -> dict[str, Any]:
             known = ", ".join(HYPERPARAMETERS)
             problems.append(f"--param: must be NAME=VALUE, but got {param!r}. Names: {known}, {WORKLOAD_ARGS}NAME.")
             continue
-        value = _number_or_yaml(text)
+        try:
+            value = read_value(text)
+        except ValueError:
+            problems.append(f"--param: {name}: must be valid YAML, but got {text!r}. Quote it for the shell.")
+            continue
         if hyperparameter is not None and not hyperparameter.is_implemented:
             problems.append(f"--param: {name} is not implemented in this version, but got {text!r}. Leave it out.")
         elif hyperparameter is not None and not hyperparameter.accepts(value):
             problems.append(f"--param: {name}: {hyperparameter.rule}, but got {text!r}. Give another value.")
         values[name] = value
+    problems += _workload_problems(values, config)
     if problems:
         raise ConfigError(problems)
     return values
 
 
-def _number_or_yaml(text: str) -> Any:
-    """YAML 1.1 takes 1e-3 for a string; a person means a number."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def _workload_problems(values: dict[str, Any], config: Config) -> list[str]:
+    """What the signature of the workload says against the arguments given."""
+    given = [name.removeprefix(WORKLOAD_ARGS) for name in values if name.startswith(WORKLOAD_ARGS)]
+    if not given:
+        return []
+    workload = find_workload(config.resolved()["workload"], config.path.parent)
+    arguments = dict.fromkeys([*config.arguments(), *given])
+    return [f"--param: workload: {problem}" for problem in check_workload(workload, list(arguments))]

@@ -6,8 +6,10 @@ Everything live goes to standard error; the summaries are strings that ``cli`` p
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,22 +20,28 @@ from stabletune.judgement.rules import EDGE
 from stabletune.judgement.spikes import olmo_spike_score
 from stabletune.records import Progress as TrialProgress
 from stabletune.records import TrialResult, TrialSpec
-from stabletune.study.compare import Comparison
 from stabletune.study.listener import Listener
-from stabletune.study.proof.outcome import StudyResult
+
+if TYPE_CHECKING:
+    from stabletune.study.compare import Comparison
+    from stabletune.study.proof.outcome import StudyResult
 
 ROWS_SHOWN = 14
+SECONDS_BETWEEN_LINES = 1.0
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
 
 
 @contextlib.contextmanager
-def watching(*, quiet: bool) -> Iterator[Listener]:
-    """A listener that shows the search for as long as the context lasts."""
+def watching(*, quiet: bool, shows_signals: bool = False) -> Iterator[Listener]:
+    """A listener that shows the search for as long as the context lasts.
+
+    ``shows_signals``: where there is no terminal, a line with the signals about once a second, for a single run.
+    """
     console = Console(stderr=True, highlight=False)
     if quiet:
         yield Listener()
     elif not console.is_terminal:
-        yield PlainLines(console)
+        yield SignalLines(console) if shows_signals else PlainLines(console)
     else:
         view = LiveView()
         with Live(view.render(), console=console, refresh_per_second=4, get_renderable=view.render):
@@ -51,7 +59,7 @@ class PlainLines(Listener):
         done = f", {n_finished} of them done before" if n_finished else ""
         self._say(f"search: {n_trials} trials{done}")
 
-    def on_proof(self, n_candidates: int) -> None:
+    def on_proof(self, n_candidates: int, n_runs_expected: int) -> None:
         """Announce the proof."""
         self._say(f"proof: {n_candidates} trials looked clean")
 
@@ -64,6 +72,26 @@ class PlainLines(Listener):
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
+
+
+class SignalLines(PlainLines):
+    """Besides, the loss and the signals of the running trial, at most once in ``seconds``."""
+
+    def __init__(self, console: Console, seconds: float = SECONDS_BETWEEN_LINES) -> None:
+        super().__init__(console)
+        self._seconds, self._said_at = seconds, -math.inf
+
+    def on_progress(self, progress: TrialProgress) -> None:
+        """One line, unless the last one is too young."""
+        now = time.monotonic()
+        if now - self._said_at < self._seconds:
+            return
+        self._said_at = now
+        self._say(
+            f"step {progress.step} of {progress.steps}: loss {progress.loss:.4g}, "
+            f"sharpness_ratio {_short(progress.sharpness_ratio, '.3f')}, "
+            f"v_hat_staleness {_short(progress.v_hat_staleness, '.3g')}"
+        )
 
 
 class LiveView(Listener):
@@ -91,9 +119,9 @@ class LiveView(Listener):
         """Set the bar to the trials of the search."""
         self._bar.reset(self._task, description="search", total=n_trials, completed=n_finished)
 
-    def on_proof(self, n_candidates: int) -> None:
-        """Begin a bar without a known end: how many runs a proof takes is not known before."""
-        self._bar.reset(self._task, description=f"proof ({n_candidates} candidates)", total=None)
+    def on_proof(self, n_candidates: int, n_runs_expected: int) -> None:
+        """Begin a bar of the expected runs; it grows should the proof take more."""
+        self._bar.reset(self._task, description=f"proof ({n_candidates} candidates)", total=n_runs_expected)
 
     def on_start(self, spec: TrialSpec) -> None:
         """Add a row."""
@@ -113,6 +141,9 @@ class LiveView(Listener):
         loss = float(result.losses[-1]) if result.steps else None
         self._set(result.spec, result.steps, loss, max(ratios, default=None), result.status)
         self._bar.advance(self._task)
+        task = self._bar.tasks[0]
+        if task.total is not None and task.completed >= task.total and result.spec.purpose != "search":
+            self._bar.update(self._task, total=task.completed + 1)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """Close the row of a run that is no longer needed."""
@@ -132,7 +163,8 @@ def study_summary(result: StudyResult) -> str:
         return f"{result.message}\nFiles: {result.folder}"
     evidence = recommendation.evidence
     objective, n = evidence["objective"], evidence["confirm_seeds"]
-    settings = ", ".join(f"{k} {_value(v)}" for k, v in recommendation.settings.items() if v not in (None, False))
+    in_force = {k: v for k, v in recommendation.settings.items() if v is not None and v is not False}
+    settings = ", ".join(f"{name} {_value(value)}" for name, value in in_force.items())
     upper = evidence["spiky_run_rate_upper_95"]
     return "\n".join(
         (
@@ -176,7 +208,7 @@ def trial_summary(result: TrialResult) -> str:
         f"{e.steps_lost} steps lost"
         for e in result.episodes
     ]
-    finite = result.losses[~(abs(result.losses) == float("inf"))]
+    finite = [loss for loss in result.losses.tolist() if math.isfinite(loss)]
     lines.append(f"OLMo spike score: {olmo_spike_score(finite):.3%}")
     readings = [m for m in result.measurements if m.sharpness_ratio is not None]
     for m in readings[:: max(1, len(readings) // 20)]:

@@ -35,7 +35,6 @@ LAYERS = (
 FENCES = {
     "cli": {"typer"},
     "terminal": {"rich"},
-    "single_trial": {"yaml"},
     "study": {"numpy", "optuna", "ray", "scipy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"numpy", "sklearn", "torch"},

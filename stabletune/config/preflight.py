@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from stabletune.config.plugins import plugin_files
+from stabletune.config.plugins import plugin_files, plugin_summaries
 from stabletune.errors import ConfigError
 from stabletune.records import WorkloadReference
 
@@ -33,10 +33,7 @@ class FoundWorkload:
 
 def list_workloads() -> dict[str, str]:
     """The built-in workloads and the first line of what each says of itself; nothing is imported."""
-    found = plugin_files("trial", "workloads")
-    return {
-        name: (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0] for name, path in found.items()
-    }
+    return plugin_summaries("trial", "workloads")
 
 
 def find_workload(name: str, folder: Path) -> FoundWorkload:

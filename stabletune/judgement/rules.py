@@ -37,7 +37,8 @@ def sustained_instability(measurements: Sequence[Measurement], beta2: float) -> 
     """Find S > 1 sustained up to the last reading while v_hat has outlived its gradients.
 
     Holds when the last readings, at least 3 of them over at least 8 steps, all show ``sharpness_ratio`` > 1 and
-    ``v_hat_staleness`` >= 10, and v_hat has aged. S > 1 alone is the normal resting place of full-batch training, and
+    ``v_hat_staleness`` >= 10 at steps where v_hat had aged. What holds no ``sharpness_ratio`` neither counts nor ends
+    the run of readings, and readings before v_hat had aged are not looked at. S > 1 alone is the normal resting place of full-batch training, and
     staleness alone is harmless on memorized data; segments of S > 1 that do spike last 12 to 31 steps.
 
     Args:
@@ -50,14 +51,17 @@ def sustained_instability(measurements: Sequence[Measurement], beta2: float) -> 
     Source: arXiv:2506.04805 for the mechanism; lengths and levels are stabletune's own measurements.
     """
     run: list[Measurement] = []
+    youngest = v_hat_age_needed(beta2)
     for measurement in reversed(measurements):
-        if not _is_unstable(measurement):
+        if measurement.sharpness_ratio is None:
+            continue
+        if measurement.step < youngest or not _is_unstable(measurement):
             break
         run.append(measurement)
     if len(run) < SUSTAINED_READINGS:
         return None
     first, last = run[-1].step, run[0].step
-    if last - first < SUSTAINED_STEPS or first < v_hat_age_needed(beta2):
+    if last - first < SUSTAINED_STEPS:
         return None
     return SustainedInstability(
         first_step=first,

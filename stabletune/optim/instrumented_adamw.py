@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from stabletune.hyperparameters import IMPLEMENTED_MITIGATIONS
 from stabletune.optim.clipped_adamw import clipped_adamw_step
-
-MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip")
 
 
 class InstrumentedAdamW(torch.optim.AdamW):
@@ -89,7 +88,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may set its own ``update_clip`` and ``second_moment_clip``."""
-        for name in MITIGATIONS:
+        for name in IMPLEMENTED_MITIGATIONS:
             param_group.setdefault(name, self._limits[name])
         _check_limits(param_group, self.defaults)
         if param_group["max_grad_norm"] != self._limits["max_grad_norm"]:
@@ -104,7 +103,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
         """Take one step; ``closure``, if given, recomputes the loss and its gradients first."""
         self._forget_last_step()
         groups = self.param_groups
-        if all(group[name] is None for group in groups for name in MITIGATIONS):
+        if all(group[name] is None for group in groups for name in IMPLEMENTED_MITIGATIONS):
             return _torch_step(self, closure)
         loss = None
         if closure is not None:
@@ -140,7 +139,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, ``torch.optim.AdamW`` or ``Adam``; limits it lacks stay as they are."""
-        limits = [{name: group[name] for name in MITIGATIONS} for group in self.param_groups]
+        limits = [{name: group[name] for name in IMPLEMENTED_MITIGATIONS} for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, kept in zip(self.param_groups, limits, strict=True):
             for name, value in kept.items():
@@ -150,7 +149,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a copy, where the last step is forgotten."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._limits = {name: self.defaults[name] for name in MITIGATIONS}
+        self._limits = {name: self.defaults[name] for name in IMPLEMENTED_MITIGATIONS}
         self._forget_last_step()
 
     def _forget_last_step(self) -> None:
@@ -167,7 +166,7 @@ def _torch_step(optimizer: torch.optim.AdamW, closure: Callable[[], Any] | None)
 
 
 def _check_limits(group: dict[str, Any], defaults: dict[str, Any]) -> None:
-    for name in MITIGATIONS:
+    for name in IMPLEMENTED_MITIGATIONS:
         value = group[name]
         if value is None:
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stabletune.errors import OutputFolderError
+from stabletune.hyperparameters import MITIGATIONS
 from stabletune.records import FORMAT_VERSION
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 REQUIRED = ("lr", "beta1", "beta2", "eps", "weight_decay")
-MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset")
 KNOWN = ("optimizer", *REQUIRED, *MITIGATIONS, "amsgrad", "schedule", "workload_args")
 
 

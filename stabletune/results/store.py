@@ -114,7 +114,7 @@ class RunFolder:
         return read_curves(self.run_path(number, seed=seed))
 
     def write_analysis(self, analysis: Mapping[str, Any]) -> None:
-        """Keep what only ``study`` can compute (importance, outcome, notes) for the report."""
+        """Keep what only ``study`` can compute (``ending``, ``outcome``) for the report."""
         content = {**finite_or_none(analysis), "version": FORMAT_VERSION}
         replace_file(self.path / "analysis.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from stabletune.errors import ExportError
-from stabletune.results.recommendation import MITIGATIONS, Recommendation
+from stabletune.hyperparameters import MITIGATIONS
+from stabletune.results.recommendation import Recommendation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def wordless(settings: Mapping[str, Any], spoken: Collection[str], tool: str) ->
         f"{name}={value!r} has no word in {tool}: without it these are not the settings that were proven. "
         "Recommendation.load(...).build_optimizer(...) of stabletune keeps it."
         for name, value in in_force.items()
-        if value not in (None, False) and name not in spoken
+        if value is not None and value is not False and name not in spoken
     ]
     arguments = settings.get("workload_args") or {}
     return sentences + [f"The workload ran with {name}={value!r}." for name, value in arguments.items()]

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from stabletune.config import load_config
+from stabletune.config import Config, load_config
+from stabletune.errors import FailedTrials, OutputFolderError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
-from stabletune.judgement.objective import over_seeds
+from stabletune.judgement.objective import over_seeds, ratio_to_baseline
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.binomial import spiky_run_rate_upper
 from stabletune.results.store import RunFolder
@@ -56,23 +57,25 @@ class Comparison:
     """Both arms on the same seeds, in the same order."""
 
     metric: str
+    source: str
     steps: int
     recommended: Arm
     baseline: Arm
 
     def ratio_interval(self) -> tuple[float, float, float] | None:
-        """Mean paired ratio of objectives with its 95 % t-interval; None with fewer than two comparable pairs.
+        """Geometric mean of the paired ratios of objectives with its 95 % t-interval.
 
-        Pairs are compared by the difference of logarithms (for ``loss_auc``, which is a logarithm, of the values).
+        ``exp(mean(log r) -+ t sem(log r))`` over the pairs with two finite objectives and a positive ratio r; None
+        with fewer than two of them.
         """
-        pairs = list(zip(self.recommended.objectives, self.baseline.objectives, strict=True))
-        if self.metric != "loss_auc":
-            pairs = [(math.log(a), math.log(b)) for a, b in pairs if a > 0.0 and b > 0.0]
-        differences = np.array([a - b for a, b in pairs if math.isfinite(a) and math.isfinite(b)])
-        if differences.size < 2:
+        pairs = zip(self.recommended.objectives, self.baseline.objectives, strict=True)
+        finite = [(mine, its) for mine, its in pairs if math.isfinite(mine) and math.isfinite(its)]
+        ratios = [ratio_to_baseline(self.metric, mine, its, source=self.source) for mine, its in finite]
+        logs = np.array([math.log(ratio) for ratio in ratios if 0.0 < ratio < math.inf])
+        if logs.size < 2:
             return None
-        half = stats.t.ppf(1.0 - LEVEL / 2.0, differences.size - 1) * stats.sem(differences)
-        middle = float(differences.mean())
+        half = stats.t.ppf(1.0 - LEVEL / 2.0, logs.size - 1) * stats.sem(logs)
+        middle = float(logs.mean())
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
@@ -94,12 +97,13 @@ def compare(
         executor: see ``search``.
 
     Raises:
-        OutputFolderError: there is no recommendation in the folder.
+        OutputFolderError: there is no recommendation in the folder, or its study is gone.
+        FailedTrials: a run failed; with the traceback of the user's code.
     """
     folder = RunFolder(run_dir)
     settings = folder.proven_recommendation().settings
     config = load_config(folder.path / "config.yaml")
-    study = SearchStudy(config, folder.journal_path, resume=True)
+    study = _open_study(config, folder)
     values = {name: settings[name] for name in HYPERPARAMETERS if name in settings}
     values["warmup_ratio"] = settings["schedule"]["warmup_ratio"]
     values |= {WORKLOAD_ARGS + name: value for name, value in settings.get("workload_args", {}).items()}
@@ -111,8 +115,23 @@ def compare(
             specs.append(dataclasses.replace(spec, steps=steps or spec.steps))
     source = _Runs(specs, listener or Listener())
     load_executor(executor, config.resources).run(source)
+    source.raise_if_a_run_failed()
     recommended, baseline = (tuple(r for r in source.results() if r.spec.number == arm) for arm in range(len(ARMS)))
-    return Comparison(config.objective.metric, specs[0].steps, Arm(recommended), Arm(baseline))
+    objective = config.objective
+    return Comparison(objective.metric, objective.source, specs[0].steps, Arm(recommended), Arm(baseline))
+
+
+def _open_study(config: Config, folder: RunFolder) -> SearchStudy:
+    """The study of the search: it knows which seeds are used."""
+    place = config.storage or str(folder.journal_path)
+    if config.storage is not None or folder.journal_path.exists():
+        study = SearchStudy(config, folder.journal_path, resume=True)
+        if study.finished():
+            return study
+    raise OutputFolderError(
+        f"{folder.path}: the study of the search must be there, so that no seed is used twice, but got none in "
+        f"{place}. Restore it, or search anew."
+    )
 
 
 class _Runs:
@@ -124,7 +143,18 @@ class _Runs:
 
     @property
     def is_over(self) -> bool:
-        return len(self._results) == len(self._specs)
+        return len(self._results) == len(self._specs) or self._failed() is not None
+
+    def raise_if_a_run_failed(self) -> None:
+        """A comparison with holes says nothing, so the first failure ends it."""
+        failed = self._failed()
+        if failed is None:
+            return
+        arm, seed = ARMS[failed.spec.number], failed.spec.seed
+        raise FailedTrials(
+            f"compare: every run must end, but the {arm} settings failed with seed {seed}: {failed.reason}",
+            failed.traceback or "",
+        )
 
     def results(self) -> list[TrialResult]:
         """In the order of the list."""
@@ -144,6 +174,9 @@ class _Runs:
     def on_result(self, result: TrialResult) -> None:
         self._results[result.spec.seed, result.spec.number] = result
         self._listener.on_result(result)
+
+    def _failed(self) -> TrialResult | None:
+        return next((result for result in self._results.values() if result.status == "failed"), None)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         self._listener.on_abandoned(spec, steps)

@@ -30,25 +30,30 @@ def distributions(space: SearchSpace) -> dict[str, tuple[str, BaseDistribution]]
     return {name: _distribution(name, value) for name, value in space.ranges.items()}
 
 
-def stored_params(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that lie in the space, under Optuna's names."""
-    params = {}
-    for name, (stored_name, distribution) in distributions(space).items():
-        if name not in values:
-            continue
-        value = values[name]
-        if stored_name != name:
-            value = 1.0 - value
-        if is_inside(distribution, value):
-            params[stored_name] = value
-    return params
+def is_inside(space: SearchSpace, values: Mapping[str, Any]) -> bool:
+    """Whether the space holds every one of its hyperparameters among ``values``."""
+    return all(
+        name in values and _nearest(name, values, space) == _stored(name, values, space) for name in space.ranges
+    )
 
 
-def is_inside(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether the distribution can produce the value."""
+def nearest_params(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Optuna's parameters nearest to ``values``: the value itself, else the nearer bound, else the first choice."""
+    return {stored_name: _nearest(name, values, space) for name, (stored_name, _) in distributions(space).items()}
+
+
+def _stored(name: str, values: Mapping[str, Any], space: SearchSpace) -> Any:
+    value = values.get(name)
+    is_complement = distributions(space)[name][0] != name
+    return 1.0 - value if is_complement and value is not None else value
+
+
+def _nearest(name: str, values: Mapping[str, Any], space: SearchSpace) -> Any:
+    value, distribution = _stored(name, values, space), distributions(space)[name][1]
     if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    return value is not None and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
+        return value if value in distribution.choices else distribution.choices[0]
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    return low if value is None else min(max(value, low), high)
 
 
 def _suggest_one(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -36,13 +36,21 @@ def is_unstable(result: TrialResult) -> bool:
     return result.is_spiky or result.status == "stopped"
 
 
-def told_objective(result: TrialResult) -> float:
-    """The objective, or for a trial without one what not having trained would give: finite and never attractive."""
+def told_objective(result: TrialResult, worst: float | None = None) -> float:
+    """The objective; for a trial without one the larger of ``worst`` and what not having trained would give.
+
+    Args:
+        result: the trial.
+        worst: the largest objective that a finished trial has reached, if any has.
+    """
     if result.objective is not None and math.isfinite(result.objective):
         return min(result.objective, _LARGEST)
     finite = result.losses[:10][[math.isfinite(loss) for loss in result.losses[:10]]]
+    if result.spec.source == "eval" and worst is not None:
+        return worst
     if result.spec.metric == "steps_to_target":
         return 2.0 * result.spec.steps
     if finite.size == 0 or (result.spec.metric == "loss_auc" and finite.min() <= 0.0):
         return _LARGEST
-    return min(_LARGEST, objective_of(result.spec.metric, finite))
+    untrained = objective_of(result.spec.metric, finite)
+    return min(_LARGEST, untrained if worst is None else max(worst, untrained))

@@ -12,8 +12,8 @@ class Listener:
     def on_search(self, n_trials: int, n_finished: int) -> None:
         """The search begins, or goes on after ``n_finished`` trials."""
 
-    def on_proof(self, n_candidates: int) -> None:
-        """The proof begins, with so many trials that looked clean."""
+    def on_proof(self, n_candidates: int, n_runs_expected: int) -> None:
+        """The proof begins, with so many trials that looked clean; it may take more runs than expected."""
 
     def on_start(self, spec: TrialSpec) -> None:
         """A trial or proof run was handed out."""

@@ -10,14 +10,17 @@ from typing import Any
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
-from stabletune.errors import OutputFolderError
+from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.records import TrialResult
-from stabletune.study.distributions import distributions, stored_params, suggest
+from stabletune.study.distributions import distributions, is_inside, nearest_params, suggest
 from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
 from stabletune.study.samplers import load_sampler
+
+OUTSIDE = "lies_outside_the_search_space"
 
 
 class SearchStudy:
@@ -34,19 +37,21 @@ class SearchStudy:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._config = config
         self._running: dict[int, Trial] = {}
-        self._storage = _open_storage(config.storage_url, journal_path)
         try:
-            self.study = optuna.create_study(
-                storage=self._storage,
-                study_name=config.name,
-                load_if_exists=resume,
-                sampler=load_sampler(config.sampler, config.seed),
-            )
+            self._storage = _open_storage(config.storage_url, journal_path)
+            self.study = optuna.create_study(storage=self._storage, study_name=config.name, load_if_exists=resume)
         except optuna.exceptions.DuplicatedStudyError as error:
             raise OutputFolderError(
                 f"storage: must not hold a study named {config.name!r} yet, but it does. "
                 "Add --resume to go on with it, or change name."
             ) from error
+        except (SQLAlchemyError, ImportError) as error:
+            raise ConfigError(
+                f"storage: must be a database that can be opened, but got {type(error).__name__}: "
+                f"{str(error).splitlines()[0]}. Check the URL, the server and its Python driver."
+            ) from error
+        # A resumed sampler that began with the same seed would propose the same values again.
+        self.study.sampler = load_sampler(config.sampler, config.seed + len(self.study.get_trials(deepcopy=False)))
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """A new trial: its number and the values of the search space."""
@@ -59,9 +64,15 @@ class SearchStudy:
         space = self._config.search_space
         arguments = {WORKLOAD_ARGS + name: value for name, value in self._config.arguments().items()}
         values = self._config.settings() | arguments
-        inside = stored_params(space, values)
-        known = {stored: distribution for stored, distribution in distributions(space).values() if stored in inside}
-        self.study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, params=inside, distributions=known))
+        params = nearest_params(space, values)
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions=dict(distributions(space).values()),
+                user_attrs={OUTSIDE: not is_inside(space, values)},
+            )
+        )
         self._take_up(self.study.get_trials(deepcopy=False)[0])
         return 0
 
@@ -74,12 +85,12 @@ class SearchStudy:
             found.append((frozen.number, values))
         return found
 
-    def tell(self, result: TrialResult, attributes: Mapping[str, Any]) -> None:
+    def tell(self, result: TrialResult, attributes: Mapping[str, Any], *, worst: float | None) -> None:
         """Store a finished trial: attributes first, so that a finished trial is always a whole one."""
         trial = self._running.pop(result.spec.number)
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
-        if result.status == "failed":
+        if result.status == "failed" or self._is_outside(result.spec.number):
             self.study.tell(result.spec.number, state=TrialState.FAIL)
             return
         trial.set_constraint(CONSTRAINT, instability(result))
@@ -87,7 +98,7 @@ class SearchStudy:
             trial.report(float(result.losses[-1]), result.steps)
             self.study.tell(result.spec.number, state=TrialState.PRUNED)
             return
-        self.study.tell(result.spec.number, told_objective(result))
+        self.study.tell(result.spec.number, told_objective(result, worst))
 
     def finished(self) -> list[FrozenTrial]:
         """Every finished trial, in order of number."""
@@ -110,6 +121,19 @@ class SearchStudy:
     def set_attribute(self, name: str, value: Any) -> None:
         """Store an attribute of the study, at once."""
         self.study.set_user_attr(name, value)
+
+    def add_abandoned_steps(self, steps: int) -> None:
+        """Count optimizer steps of a run that gave no result."""
+        self.set_attribute("steps_abandoned", self.abandoned_steps + steps)
+
+    @property
+    def abandoned_steps(self) -> int:
+        """Optimizer steps of runs that gave no result, as far as they were reported."""
+        return int(self.attribute("steps_abandoned", 0))
+
+    def _is_outside(self, number: int) -> bool:
+        """Whether a trial's true values lie outside the space, so that the sampler must not learn from them."""
+        return bool(self.study.get_trials(deepcopy=False)[number].user_attrs.get(OUTSIDE))
 
     def _take_up(self, frozen: FrozenTrial) -> Trial:
         trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stabletune.config import Config, load_config
-from stabletune.errors import BaselineFailed, ConfigError, ResourceError
+from stabletune.errors import BaselineFailed, ConfigError, ResourceError, StabletuneError
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.report import write_report
 from stabletune.results.store import RunFolder
@@ -54,25 +54,31 @@ def search(
         config = load_config(config, overrides=overrides, output=output)
     folder = RunFolder(config.output)
     runner = load_executor(executor, config.resources)
-    _claim(folder, config, resume=resume)
-    study = SearchStudy(config, folder.journal_path, resume=resume)
-    driver = _Driver(config, study, folder, listener or Listener())
+    is_new = _claim(folder, config, resume=resume)
     try:
+        study = SearchStudy(config, folder.journal_path, resume=resume)
+    except StabletuneError:
+        if is_new:
+            folder.discard()
+        raise
+    try:
+        driver = _Driver(config, study, folder, listener or Listener())
         if not driver.is_over:
             runner.run(driver)
         driver.raise_what_stopped_it()
     except (BaselineFailed, ResourceError):
-        if not resume:
+        if is_new:
             study.discard()
             folder.discard()
         raise
     return driver.conclude()
 
 
-def _claim(folder: RunFolder, config: Config, *, resume: bool) -> None:
+def _claim(folder: RunFolder, config: Config, *, resume: bool) -> bool:
+    """Make the folder this search's own; whether it is a new one."""
     if not resume or not folder.exists():
         folder.create(config.resolved())
-        return
+        return True
     differing = config.difference(folder.config())
     if differing:
         raise ConfigError(
@@ -80,6 +86,7 @@ def _claim(folder: RunFolder, config: Config, *, resume: bool) -> None:
             f"{', '.join(differing)}. Restore them, or start another search with --output."
         )
     folder.write_config(config.resolved())
+    return False
 
 
 class _Driver:
@@ -90,7 +97,6 @@ class _Driver:
         self._search = SearchPhase(config, study, folder, listener)
         self._proof: ConfirmationPhase | None = None
         self._error: Exception | None = None
-        self._device = ""
         minutes = config.budget.wall_minutes
         self._deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
 
@@ -112,8 +118,9 @@ class _Driver:
         return self._phase.on_progress(progress)
 
     def on_result(self, result: TrialResult) -> None:
-        self._device = result.device or self._device
         try:
+            if result.device:
+                self._study.set_attribute("device", result.device)
             self._phase.on_result(result)
         except Exception as error:
             self._error = self._error or error
@@ -137,18 +144,20 @@ class _Driver:
     def _result(self) -> StudyResult:
         n_trials = self._search.n_finished
         if self._proof is None or not self._proof.is_over:
-            message = f"The {self._config.budget.wall_minutes:g} minutes of budget.wall_minutes ended before the proof."
+            message = "The time of budget.wall_minutes ended before the proof was complete. Go on with --resume."
             return StudyResult("out_of_time", message, self._folder.path, n_trials)
         winner = self._proof.winner
+        self._proof.conclude(n_trials)
         if winner is None:
+            self._folder.recommendation_path.unlink(missing_ok=True)
             message = explain_failure(self._config, self._search.candidates(), self._proof.sent, self._proof.runs)
             return StudyResult("nothing_survived", message, self._folder.path, n_trials)
         proof = Proof(
             winner=winner,
             baseline_runs=self._proof.baseline_runs,
-            n_sent=len(self._proof.sent),
-            steps_spent=self._search.steps_spent + self._proof.steps_spent,
-            device=self._device,
+            n_sent=self._proof.n_sent,
+            steps_spent=self._search.steps_spent + self._proof.steps_spent + self._study.abandoned_steps,
+            device=self._study.attribute("device", ""),
         )
         recommendation = recommend(self._config, proof)
         recommendation.save(self._folder.recommendation_path)
@@ -167,5 +176,10 @@ class _Driver:
         if self._proof is None and self._search.is_over:
             candidates = self._search.candidates()
             self._proof = ConfirmationPhase(
-                self._config, self._study, self._folder, candidates, listener=self._listener
+                self._config,
+                self._study,
+                self._folder,
+                candidates,
+                n_trials=self._search.n_finished,
+                listener=self._listener,
             )

@@ -37,6 +37,12 @@ class SearchPhase:
         self._waiting = study.unfinished()
         self._finished = [trial.user_attrs for trial in study.finished() if "row" in trial.user_attrs]
         self._n_running = 0
+        if any(a["row"]["trial"] == 0 and a["row"]["status"] == "failed" for a in self._finished):
+            raise BaselineFailed(
+                "trial 0, the baseline, must have run, but it failed when this search was started. "
+                "Start another search with --output.",
+                "",
+            )
         self._failures_in_a_row = 0
         folder.trials.rewrite([attributes["row"] for attributes in self._finished])
         listener.on_search(config.budget.trials, len(self._finished))
@@ -69,7 +75,8 @@ class SearchPhase:
         self._n_running -= 1
         self._folder.record(result)
         attributes = self._attributes(result)
-        self._study.tell(result, attributes)
+        objectives = [a["row"]["objective"] for a in self._finished if a["row"]["objective"] is not None]
+        self._study.tell(result, attributes, worst=max(objectives, default=None))
         self._finished.append(attributes)
         self._listener.on_result(result)
         self._count_failures(result)
@@ -77,6 +84,7 @@ class SearchPhase:
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """The study was stopped: the trial stays unfinished, to be run again on resume."""
         self._n_running -= 1
+        self._study.add_abandoned_steps(steps)
         self._listener.on_abandoned(spec, steps)
 
     def candidates(self) -> list[Candidate]:
@@ -105,7 +113,7 @@ class SearchPhase:
 
     def _attributes(self, result: TrialResult) -> dict[str, Any]:
         row = {name: _plain(value) for name, value in trial_row(result).items()}
-        middle = self._config.budget.trial_steps // 2
+        middle = _middle(self._config)
         has_middle = result.steps >= middle and not is_unstable(result) and result.status != "failed"
         settings = {**result.spec.params, **{WORKLOAD_ARGS + k: v for k, v in result.spec.workload_args.items()}}
         return {
@@ -113,16 +121,18 @@ class SearchPhase:
             "values": {name: settings[name] for name in self._config.search_space.ranges if result.spec.number},
             "settings": settings,
             "risk": result.risk,
-            "spike_score": _plain(result.spike_score),
+            "trial_steps": result.spec.steps,
             "loss_at_middle": trailing_median(result.losses.tolist(), middle) if has_middle else None,
             "is_candidate": result.status == "completed" and not result.is_spiky and result.objective is not None,
         }
 
     def _slow_limit(self) -> tuple[int, float] | None:
-        losses = [a["loss_at_middle"] for a in self._finished if a["loss_at_middle"] is not None]
+        budget = self._config.budget
+        alike = [a for a in self._finished if a["trial_steps"] == budget.trial_steps]
+        losses = [a["loss_at_middle"] for a in alike if a["loss_at_middle"] is not None]
         if self._config.objective.source == "eval" or len(losses) < FEWEST_TRIALS_FOR_A_LIMIT:
             return None
-        return self._config.budget.trial_steps // 2, float(np.quantile(losses, SLOW_QUANTILE))
+        return _middle(self._config), float(np.quantile(losses, SLOW_QUANTILE))
 
     def _count_failures(self, result: TrialResult) -> None:
         if result.status != "failed":
@@ -138,6 +148,10 @@ class SearchPhase:
                 f"but got {self._failures_in_a_row}; the last: {result.reason}",
                 trace,
             )
+
+
+def _middle(config: Config) -> int:
+    return max(1, config.budget.trial_steps // 2)
 
 
 def _place(settings: dict[str, Any], config: Config) -> tuple[float, ...]:

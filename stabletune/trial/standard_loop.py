@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -67,19 +68,33 @@ def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> boo
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor and module in it on ``device``, through nested tuples, lists and mappings."""
-    if isinstance(batch, (torch.Tensor, torch.nn.Module)):
+    """The batch on ``device``: what has a method ``to`` is asked itself, containers keep their type."""
+    if isinstance(batch, type):
+        return batch
+    if callable(getattr(batch, "to", None)):
         return batch.to(device)
     if isinstance(batch, Mapping):
-        return {key: move(value, device) for key, value in batch.items()}
+        return _move_mapping(batch, device)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(move(value, device) for value in batch))
     if isinstance(batch, (tuple, list)):
-        return type(batch)(move(value, device) for value in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        fields = {f.name: move(getattr(batch, f.name), device) for f in dataclasses.fields(batch)}
-        return dataclasses.replace(batch, **fields)
+        return type(batch)([move(value, device) for value in batch])
+    if dataclasses.is_dataclass(batch):
+        moved = copy.copy(batch)
+        for name in (field.name for field in dataclasses.fields(batch) if hasattr(batch, field.name)):
+            object.__setattr__(moved, name, move(getattr(batch, name), device))  # works on frozen ones too
+        return moved
     return batch
+
+
+def _move_mapping(batch: Mapping[Any, Any], device: torch.device) -> Mapping[Any, Any]:
+    entries = {key: move(value, device) for key, value in batch.items()}
+    if isinstance(batch, MutableMapping):
+        moved = copy.copy(batch)
+        for key, value in entries.items():
+            moved[key] = value
+        return moved
+    return type(batch)(entries)  # type: ignore[call-arg]
 
 
 def _endless(batches: Iterable[Any]) -> Iterator[Any]:
@@ -122,10 +137,12 @@ def _loss_function(trial: Trial, training: Training) -> LossOfBatch:
 
 
 def _load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the moments and step counts; the trial's hyperparameters stay."""
+    """Load the moments and step counts; the trial's hyperparameters stay, a scheduler's ``initial_lr`` goes."""
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, kept in zip(optimizer.param_groups, settings, strict=True):
+        for foreign in group.keys() - kept.keys() - {"params"}:
+            del group[foreign]
         group.update(kept)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from stabletune.errors import WorkloadError
+from stabletune.hyperparameters import IMPLEMENTED_MITIGATIONS
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.monitor.stability_monitor import StabilityMonitor
@@ -28,9 +29,7 @@ _OPTIMIZER_KEYWORDS = (
     "eps",
     "weight_decay",
     "amsgrad",
-    "max_grad_norm",
-    "update_clip",
-    "second_moment_clip",
+    *IMPLEMENTED_MITIGATIONS,
 )
 
 
@@ -58,6 +57,7 @@ class Trial:
         self._model: torch.nn.Module | None = None
         self._optimizer: InstrumentedAdamW | None = None
         self._reported_at = time.monotonic()
+        self.n_whole_steps = 0
 
     def watch(self, model: torch.nn.Module) -> None:
         """Name the model, so that measuring can restore its buffers and modes."""
@@ -103,6 +103,7 @@ class Trial:
                 self.history.measurements.append(measurement)
         self.verdict = next((v for stopper in self._stoppers if (v := stopper(self.history)) is not None), None)
         self._report_progress(value)
+        self.n_whole_steps += 1
         return self.is_over
 
     def report_eval(self, value: float) -> None:

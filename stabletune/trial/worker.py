@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from stabletune.errors import StabletuneError, WorkloadError
+from stabletune.errors import LossFloorError, StabletuneError, WorkloadError
 from stabletune.judgement.forecast import spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
@@ -19,7 +20,7 @@ from stabletune.trial.standard_loop import run_standard_loop
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
 from stabletune.trial.verdict import Verdict
-from stabletune.trial.workload import keeps_own_loop, load_function
+from stabletune.trial.workload import forget_last_import, keeps_own_loop, load_function
 
 
 def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: True) -> TrialResult:
@@ -52,6 +53,8 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
             trial = Trial(spec, report, loss_floor=training.loss_floor)
             run_standard_loop(trial, training)
         verdict = trial.verdict or _verdict_at_the_end(trial)
+    except LossFloorError as error:
+        verdict = Verdict("failed", str(error))  # it names its step itself
     except StabletuneError as error:
         verdict = Verdict("failed", f"{_where(trial)}: {error}")
     except (Exception, SystemExit) as error:
@@ -61,7 +64,11 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
 
 
 def reset_process(spec: TrialSpec) -> None:
-    """Undo what an earlier trial in this process may have changed globally."""
+    """Undo what an earlier trial in this process may have changed globally, and free what it held."""
+    forget_last_import()
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
     torch.set_num_threads(spec.threads)
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
@@ -69,6 +76,10 @@ def reset_process(spec: TrialSpec) -> None:
     torch.autograd.set_detect_anomaly(False)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = False
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def seed_everything(seed: int) -> None:
@@ -100,7 +111,10 @@ def _spikes_sentence(trial: Trial) -> str:
 
 
 def _where(trial: Trial | None) -> str:
-    return "building" if trial is None else f"step {trial.history.step + 1}"
+    if trial is None:
+        return "building"
+    n_done = trial.n_whole_steps
+    return f"after step {n_done}" if trial.is_over and n_done == trial.history.step else f"step {n_done + 1}"
 
 
 def _result(

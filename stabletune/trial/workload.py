@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -13,6 +14,20 @@ from typing import Any
 
 from stabletune.errors import WorkloadError
 from stabletune.records import WorkloadReference
+
+_NEVER_FORGOTTEN = ("site-packages", "dist-packages")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Import:
+    """The last import of a workload file: its folder, whether that was put on the path, and what was loaded before."""
+
+    folder: Path
+    extends_path: bool
+    loaded_before: frozenset[str]
+
+
+_last_import: _Import | None = None
 
 
 def load_function(workload: WorkloadReference) -> Callable[..., Any]:
@@ -43,10 +58,38 @@ def keeps_own_loop(function: Callable[..., Any]) -> bool:
     return next(iter(inspect.signature(function).parameters), "") == "trial"
 
 
+def forget_last_import() -> None:
+    """Unload the last workload file and the modules beside it, and take its folder off the path.
+
+    Modules that were there before it, installed packages and stabletune itself stay.
+    """
+    global _last_import
+    if _last_import is None:
+        return
+    last, _last_import = _last_import, None
+    for name, module in list(sys.modules.items()):
+        is_new = name not in last.loaded_before and name.partition(".")[0] != "stabletune"
+        if is_new and _lies_in(module, last.folder):
+            del sys.modules[name]
+    if last.extends_path and str(last.folder) in sys.path:
+        sys.path.remove(str(last.folder))
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    """Whether the user's own folder holds the module's file, or its folder if it is a namespace package."""
+    places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    paths = [Path(place) for place in places]
+    return any(path.is_relative_to(folder) and not set(path.parts) & set(_NEVER_FORGOTTEN) for path in paths)
+
+
 def _execute(path: Path) -> ModuleType:
+    global _last_import
+    forget_last_import()
     folder = str(path.parent)
-    if folder not in sys.path:
+    _last_import = _Import(path.parent, folder not in sys.path, frozenset(sys.modules))
+    if _last_import.extends_path:
         sys.path.insert(0, folder)
+    importlib.invalidate_caches()
     name = f"_stabletune_workload_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

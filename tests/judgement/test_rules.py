@@ -43,3 +43,19 @@ def test_no_verdict_before_v_hat_has_aged():
     assert sustained_instability(UNSTABLE, beta2=0.999) is None  # needs 1,000 steps
     late = [dataclasses.replace(m, step=m.step + 500) for m in UNSTABLE]
     assert sustained_instability(late, beta2=0.999) is not None
+
+
+def test_a_run_of_unstable_readings_that_began_before_v_hat_had_aged_counts_from_then_on():
+    unbroken = [reading(step) for step in range(450, 2000, 3)]
+    finding = sustained_instability(unbroken, beta2=0.99)
+    assert finding.first_step == 501
+    assert sustained_instability([m for m in unbroken if m.step <= 507], beta2=0.99) is None
+    assert sustained_instability([m for m in unbroken if m.step <= 510], beta2=0.99) is not None
+
+
+@pytest.mark.parametrize("staleness", [None, 2.0, 100.0])
+def test_readings_without_curvature_neither_count_nor_end_the_run(staleness):
+    glance = reading(606, None, staleness)
+    finding = sustained_instability([UNSTABLE[0], glance, *UNSTABLE[1:], reading(611, None, staleness)], beta2=0.99)
+    assert (finding.first_step, finding.last_step, finding.n_readings) == (600, 609, 3)
+    assert sustained_instability([UNSTABLE[0], glance, UNSTABLE[2]], beta2=0.99) is None

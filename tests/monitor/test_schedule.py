@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from stabletune.monitor.schedule import Budget, EveryNth
+from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth
 from stabletune.records import Measurement
 
 
@@ -92,3 +92,80 @@ def test_readings_without_numbers_are_no_alarm() -> None:
     budget = Budget(0.15, 1000)
     budget.record(reading(100, None, None), 60.0)
     assert not budget.is_due(103)
+
+
+def readings(overhead: float, steps: int, *, is_known: bool) -> tuple[list[int], float]:
+    """Costs as measured: 13.25 from nothing and at every tenth restart, 7.25 otherwise."""
+    budget, due = Budget(overhead, steps if is_known else None), []
+    for step in range(1, steps + 1):
+        if budget.is_due(step):
+            budget.record(reading(step), 13.25 if len(due) % 10 == 0 else 7.25)
+            due.append(step)
+    return due, sum(13.25 if i % 10 == 0 else 7.25 for i in range(len(due)))
+
+
+@pytest.mark.parametrize("overhead", [0.02, 0.05, 0.15])
+@pytest.mark.parametrize("steps", [50, 60, 150, 500, 2500])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_runs_of_fifty_steps_or_more_have_an_early_and_a_second_reading(
+    overhead: float, steps: int, is_known: bool
+) -> None:
+    due, _ = readings(overhead, steps, is_known=is_known)
+    assert 10 <= due[0] <= 20
+    assert due[0] <= max(10, 0.05 * steps)
+    assert len(due) >= 2
+
+
+@pytest.mark.parametrize("overhead", [0.05, 0.15])
+@pytest.mark.parametrize("steps", [60, 150, 500, 2500, 20_000])
+def test_a_known_horizon_is_read_to_its_end(overhead: float, steps: int) -> None:
+    due, _ = readings(overhead, steps, is_known=True)
+    assert 0.9 * steps <= due[-1] <= steps
+
+
+@pytest.mark.parametrize("overhead", [0.05, 0.15, 0.5])
+@pytest.mark.parametrize("steps", [1000, 2500, 20_000])
+def test_over_known_steps_the_base_half_is_used_up_to_one_reading(overhead: float, steps: int) -> None:
+    due, spent = readings(overhead, steps, is_known=True)
+    half = 0.5 * overhead * steps
+    assert half - 14.0 <= spent <= half + 6.0
+
+
+def test_a_credit_is_paid_back_before_anything_else_is_read() -> None:
+    due, _ = readings(0.05, 2000, is_known=False)
+    assert due[:2] == [10, 50]
+    assert due[2] > 2 * (13.25 + 7.25 + 7.25) / 0.05 - 110
+
+
+def test_after_the_given_steps_the_budget_goes_on() -> None:
+    due = simulate(Budget(0.15, 200), 2000)
+    assert due[-1] > 1900
+    assert 7.0 * len(due) <= 0.5 * 0.15 * 2000
+
+
+def test_readings_over_the_budget_are_two_at_most() -> None:
+    assert len(readings(0.001, 500, is_known=True)[0]) == 2
+
+
+def test_glances_take_a_tenth_of_the_budget() -> None:
+    budget, n = Budget(0.15, 1000), 0
+    for step in range(1, 1001):
+        if budget.is_glance_due(step):
+            budget.record_glance(GLANCE_COST)
+            n += 1
+    assert n * GLANCE_COST == pytest.approx(0.1 * 0.15 * 1000, abs=GLANCE_COST)
+    assert not EveryNth(1).is_glance_due(1)
+
+
+@pytest.mark.parametrize("horizon", [None, 2000])
+@pytest.mark.parametrize("overhead", [0.03, 0.15])
+def test_all_purses_together_keep_the_overhead(overhead: float, horizon: int | None) -> None:
+    budget, spent = Budget(overhead, horizon), 0.0
+    for step in range(1, 2001):
+        if budget.is_due(step):
+            budget.record(reading(step, 1.0, 100.0), 7.25)
+            spent += 7.25
+        elif budget.is_glance_due(step):
+            budget.record_glance(GLANCE_COST)
+            spent += GLANCE_COST
+    assert 0.8 * overhead * 2000 - 20 <= spent <= overhead * 2000

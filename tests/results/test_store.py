@@ -124,8 +124,8 @@ def test_a_row_summarizes_the_measurements(folder: RunFolder) -> None:
 
 def test_analysis_comes_back_without_non_finite_numbers(folder: RunFolder) -> None:
     assert folder.analysis() == {}
-    folder.write_analysis({"importance": {"lr": 0.7, "beta2": math.nan}})
-    assert folder.analysis() == {"importance": {"lr": 0.7, "beta2": None}, "version": 1}
+    folder.write_analysis({"outcome": "done", "shares": {"lr": 0.7, "beta2": math.nan}})
+    assert folder.analysis() == {"outcome": "done", "shares": {"lr": 0.7, "beta2": None}, "version": 1}
 
 
 def test_the_recommendation_is_absent_until_saved(folder: RunFolder) -> None:

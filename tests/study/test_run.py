@@ -38,7 +38,8 @@ def test_a_search_ends_with_a_proven_recommendation_and_every_file(write_config,
     proofs = rows_of(out / "confirmations.csv")
     spent = sum(int(row["steps"]) for row in trials + proofs)
     assert evidence["training_steps_spent"] == spent
-    assert evidence["candidates_tried"] == len({r["candidate"] for r in proofs if r["purpose"] == "confirmation"})
+    sent = {row["candidate"] for row in proofs if row["purpose"] == "confirmation"}
+    assert evidence["candidates_tried"] == len(sent | {"0"})  # the baseline is always sent
     losses = np.load(out / "trials" / "0003" / "losses.npy")
     assert losses.shape == (60,)
     lines = (out / "trials" / "0003" / "measurements.jsonl").read_text().splitlines()

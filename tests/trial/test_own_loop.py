@@ -26,7 +26,8 @@ OWN = """
 
 
 def test_a_loop_of_the_users_own_is_recorded_measured_and_evaluated(tmp_path):
-    result = run_trial(spec_of_file(tmp_path, OWN, function="train", source="eval", workload_args={"width": 4}))
+    changes = {"source": "eval", "workload_args": {"width": 4}, "overhead": 0.5}
+    result = run_trial(spec_of_file(tmp_path, OWN, function="train", **changes))
     assert result.status == "completed"
     assert result.steps == 60
     assert result.objective == 0.25

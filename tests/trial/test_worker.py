@@ -129,7 +129,7 @@ def test_accumulating_batches_trains_as_one_batch_does(tmp_path):
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_trains_and_measures(tmp_path, precision):
     source = LINEAR.replace("batches=[(x, y)]", f"batches=[(x, y)], precision='{precision}'")
-    result = run_trial(spec_of_file(tmp_path, source, params={"lr": 0.05}))
+    result = run_trial(spec_of_file(tmp_path, source, params={"lr": 0.05}, overhead=0.5))
     assert result.status == "completed"
     assert result.losses[-1] < result.losses[0]
     assert any(m.sharpness_ratio is not None for m in result.measurements)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stabletune.hyperparameters import MITIGATIONS
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.translation import SchedulePlan, commented, plan_of, proof_of, wordless
 from stabletune.schedules import WSD_DECAY_SHARE
 
-INSTRUMENTED = ("update_clip", "second_moment_clip", "second_moment_reset")
-SPOKEN = ("max_grad_norm", "amsgrad", *INSTRUMENTED)
+INSTRUMENTED = tuple(name for name in MITIGATIONS if name != "max_grad_norm")  # torch itself has no word for these
+SPOKEN = ("amsgrad", *MITIGATIONS)
 SHAPES = {
     "constant": "return 1.0",
     "linear": "return max(0, {full} - step) / {decay}",

@@ -118,22 +118,6 @@ def trials_chart(findings: Findings) -> Chart | None:
     }
 
 
-def importance_chart(findings: Findings) -> Chart | None:
-    """How much each hyperparameter explains, as ``study`` computed it."""
-    importance = findings.analysis.get("importance")
-    if not isinstance(importance, dict) or not importance:
-        return None
-    known = sorted(((v, n) for n, v in importance.items() if is_finite(v)), key=lambda pair: pair[0])
-    trace = {"role": "recommended", "name": "importance", "x": [v for v, _ in known], "y": [n for _, n in known]}
-    return {
-        "id": "importance",
-        "traces": [{**trace, "is_bar": True}],
-        "axes": [{"title": "", "log": False}],
-        "x": "share of the variation",
-        "caption": "How much of the variation between trials each hyperparameter explains.",
-    }
-
-
 def _proof_runs(findings: Findings, role: str, proof: Proof) -> Iterator[Run]:
     for row in proof.rows[:MAX_RUNS]:
         curves = findings.folder.curves(proof.candidate, seed=row["seed"])

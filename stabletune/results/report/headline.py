@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stabletune.results.recommendation import MITIGATIONS, REQUIRED
+from stabletune.hyperparameters import MITIGATIONS
+from stabletune.results.recommendation import REQUIRED
 from stabletune.results.report.findings import Findings, Proof, flat_settings, is_finite
 from stabletune.results.report.words import NOTHING, escape, number, setting, share, table, tag
 
@@ -27,6 +28,8 @@ def _verdict(findings: Findings) -> tuple[str, str, list[str]]:
         done = share(len(findings.trials), findings.budget("trials", 0))
         return "verdict open", f"Not finished: {done} trials are done", notes or ["Nothing is recommended yet."]
     tried = len(findings.candidates)
+    if findings.analysis.get("ending") == "out_of_time":
+        return "verdict open", "Not finished: the time was up", notes or ["Nothing is recommended yet."]
     if not notes and any(proof.may_still_hold for proof in findings.candidates):
         return "verdict open", "Not finished: the proof is under way", ["Nothing is recommended yet."]
     if tried:

@@ -15,7 +15,6 @@
     const shared = {x: trace.x, y: trace.y, name: trace.is_mark ? `${trace.role}: spike` : trace.name,
       legendgroup: key, showlegend: isFirst,
       legendrank: (ranks[trace.role] ?? 5) + (trace.is_mark ? 2 : 0), yaxis: trace.axis === 2 ? "y2" : "y"};
-    if (trace.is_bar) return {...shared, type: "bar", orientation: "h", marker: {color: stroke}, showlegend: false};
     if (trace.is_scatter) return {...shared, mode: "markers", text: trace.text,
       hovertemplate: "%{text}<extra></extra>",
       marker: {color: stroke, symbol: symbols[trace.role], size: 9, line: {width: 1.5, color: stroke}}};

@@ -9,14 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from stabletune.errors import ExportError
 from stabletune.results.exporters import export
-from stabletune.results.report.charts import (
-    Chart,
-    importance_chart,
-    loss_chart,
-    runs_to_draw,
-    stability_chart,
-    trials_chart,
-)
+from stabletune.results.report.charts import Chart, loss_chart, runs_to_draw, stability_chart, trials_chart
 from stabletune.results.report.findings import Findings, read_findings
 from stabletune.results.report.headline import headline
 from stabletune.results.report.trials_table import proof_section, trials_section
@@ -29,13 +22,13 @@ def build_page(folder: RunFolder) -> str:
     """``report.html`` as text; only reads."""
     findings = read_findings(folder)
     runs = runs_to_draw(findings)
-    charts = [loss_chart(runs), stability_chart(runs), trials_chart(findings), importance_chart(findings)]
+    charts = [loss_chart(runs), stability_chart(runs), trials_chart(findings)]
     drawn = {chart["id"]: chart for chart in charts if chart is not None}
     sections = [
         headline(findings),
         _section("Loss", _chart("loss", drawn)),
         _section("Distance to the edge of stability", _chart("stability", drawn)),
-        _section("Where the trials were", _chart("trials-map", drawn) + _chart("importance", drawn)),
+        _section("Where the trials were", _chart("trials-map", drawn)),
         _section(f"Trials ({number(len(findings.trials))})", trials_section(findings) if findings.trials else ""),
         _section("Proof runs", proof_section(findings) if findings.candidates or findings.baseline.rows else ""),
         _details(findings),
@@ -85,9 +78,6 @@ def _details(findings: Findings) -> str:
             parts.append(tag("p", escape(error)))
         evidence = {"evidence": recommendation.evidence, "provenance": recommendation.provenance}
         parts.append(_folded("Evidence and provenance", as_yaml(evidence)))
-    notes = findings.analysis.get("notes")
-    if isinstance(notes, list):
-        parts.insert(0, "".join(tag("p", escape(note)) for note in notes))
     return _section("Details", "".join(parts) + _folded("Configuration", as_yaml(findings.config)))
 
 

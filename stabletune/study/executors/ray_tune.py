@@ -28,7 +28,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 
 
@@ -144,7 +144,6 @@ def _ray_session(resources: Resources) -> Iterator[None]:
         options |= {
             "address": "local",
             "include_dashboard": False,
-            "num_cpus": max(os.cpu_count() or 1, 1),
             "object_store_memory": 256 * 1024**2,
         }
     else:

@@ -8,15 +8,14 @@ import numpy as np
 
 from stabletune.config import Config
 from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
+from stabletune.results.curves import finite_or_none
 from stabletune.results.rows import confirmation_row, largest
 from stabletune.results.store import RunFolder
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
 from stabletune.study.proof.candidates import Candidate
-from stabletune.study.proof.plan import Plan, ProofRun, Standing, plan_proof
+from stabletune.study.proof.plan import BASELINE, QUALIFIERS, Plan, ProofRun, Standing, plan_proof
 from stabletune.study.specs import trial_spec
-
-BASELINE = 0
 
 
 class ConfirmationPhase:
@@ -33,16 +32,21 @@ class ConfirmationPhase:
         folder: RunFolder,
         candidates: list[Candidate],
         *,
+        n_trials: int,
         listener: Listener,
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._candidates = candidates
-        self.runs = [ProofRun(**run) for run in study.attribute("proof_runs", [])]
+        everything = [ProofRun(**run) for run in study.attribute("proof_runs", [])]
+        self._of_other_horizons = [run for run in everything if run.horizon != config.budget.full_steps]
+        self.runs = [run for run in everything if run.horizon == config.budget.full_steps]
         known = {c.number for c in candidates}
-        self.sent = list(dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation"))
-        self.sent = [number for number in self.sent if number in known]
+        proven = dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation")
+        self.sent = [number for number in proven if number in known]
+        self._fewest_sent = self._sent_before_an_end(n_trials)
+        folder.confirmations.rewrite(study.attribute("proof_rows", []))
         self._running: list[TrialSpec] = []
-        listener.on_proof(len(candidates))
+        listener.on_proof(len(candidates), QUALIFIERS + 2 * config.budget.confirm_seeds)
 
     @property
     def is_over(self) -> bool:
@@ -78,8 +82,7 @@ class ConfirmationPhase:
             n_running = sum(
                 spec.number == candidate.number and spec.purpose == "confirmation" for spec in self._running
             )
-            n_done = sum(r.candidate == candidate.number and r.purpose == "confirmation" for r in self.runs)
-            if n_done + n_running < n_wanted:
+            if self._count_done(candidate.number) + n_running < n_wanted:
                 if candidate.number not in self.sent:
                     self.sent.append(candidate.number)
                 return self._start(candidate.number, "confirmation", self._study.fresh_seed())
@@ -95,25 +98,57 @@ class ConfirmationPhase:
         self._running.remove(result.spec)
         self._folder.record(result)
         self._store(result)
+        self._keep_row(result)
         self._listener.on_result(result)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """Record a run that was ended because its candidate was dropped, or because the study was stopped."""
         self._running.remove(spec)
-        reason = f"step {steps}: no longer needed, because another seed of candidate {spec.number} was not clean."
-        result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
-        if self._is_lost(spec.number):
+        if spec.purpose == "confirmation" and self._is_lost(spec.number):
+            reason = f"step {steps}: no longer needed, because another seed of candidate {spec.number} was not clean."
+            result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
             self._folder.confirmations.write(confirmation_row(result))
-        self._study.set_attribute("steps_abandoned", self._study.attribute("steps_abandoned", 0) + steps)
+            self._keep_row(result)
+        self._study.add_abandoned_steps(steps)
         self._listener.on_abandoned(spec, steps)
+
+    def conclude(self, n_trials: int) -> None:
+        """Note what this proof has seen, so that trials of a later, larger budget get their chance."""
+        self._study.set_attribute("proof_ended", {"n_trials": n_trials, "n_sent": len(self.sent)})
 
     @property
     def steps_spent(self) -> int:
-        """Optimizer steps of every proof run, abandoned ones included."""
-        return sum(run.steps for run in self.runs) + int(self._study.attribute("steps_abandoned", 0))
+        """Optimizer steps of every finished proof run of this study."""
+        return sum(run.steps for run in (*self._of_other_horizons, *self.runs))
+
+    @property
+    def n_sent(self) -> int:
+        """Candidates sent to this proof, the baseline among them if its short trial was clean."""
+        is_baseline_candidate = any(c.number == BASELINE for c in self._candidates)
+        return len({*self.sent, BASELINE} if is_baseline_candidate else self.sent)
 
     def _plan(self) -> Plan:
-        return plan_proof(self._candidates, self.sent, self.runs, self._config.budget.confirm_seeds)
+        return plan_proof(
+            self._candidates,
+            self.sent,
+            self.runs,
+            n_seeds=self._config.budget.confirm_seeds,
+            fewest_sent=self._fewest_sent,
+        )
+
+    def _sent_before_an_end(self, n_trials: int) -> int:
+        """With trials that the last proof had not seen, one more handful is sent."""
+        ended = self._study.attribute("proof_ended", None)
+        return ended["n_sent"] + QUALIFIERS if ended and n_trials > ended["n_trials"] and self.sent else 0
+
+    def _keep_row(self, result: TrialResult) -> None:
+        rows = self._study.attribute("proof_rows", [])
+        self._study.set_attribute("proof_rows", [*rows, finite_or_none(confirmation_row(result))])
+
+    def _count_done(self, number: int) -> int:
+        """Finished runs that prove a candidate; the baseline's mark run proves the baseline."""
+        mark = number == BASELINE and any(r.purpose == "baseline" for r in self.runs)
+        return mark + sum(r.candidate == number and r.purpose == "confirmation" for r in self.runs)
 
     def _is_lost(self, number: int) -> bool:
         return any(r.candidate == number and r.purpose == "confirmation" and not r.is_clean for r in self.runs)
@@ -142,7 +177,8 @@ class ConfirmationPhase:
             objective=result.objective,
             steps=result.steps,
             reason=result.reason,
+            horizon=result.spec.full_steps,
             max_sharpness_ratio=largest(result.measurements, "sharpness_ratio"),
         )
         self.runs.append(run)
-        self._study.set_attribute("proof_runs", [dataclasses.asdict(r) for r in self.runs])
+        self._study.set_attribute("proof_runs", [dataclasses.asdict(r) for r in (*self._of_other_horizons, *self.runs)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -94,9 +95,12 @@ def _runs_survived(proofs: list[ProofRun], candidate: int) -> int:
 
 
 def _comparison(config: Config, winner: Standing, baseline_runs: list[ProofRun]) -> dict[str, Any]:
+    """The objectives side by side; the baseline's is None if half or more of its runs did not get to the end."""
     metric, source = config.objective.metric, config.objective.source
     value = over_seeds([run.objective for run in winner.runs if run.objective is not None])
     baseline = over_seeds([float("inf") if run.objective is None else run.objective for run in baseline_runs])
+    if not math.isfinite(baseline):
+        return {"metric": metric, "recommended": value, "baseline": None, "ratio": None}
     ratio = ratio_to_baseline(metric, value, baseline, source=source)
     return {"metric": metric, "recommended": value, "baseline": baseline, "ratio": ratio}
 

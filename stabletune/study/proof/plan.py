@@ -2,9 +2,10 @@
 
 A proof has two rounds. In the qualifying round a handful of candidates run once each over the full horizon, because
 the short trial shows neither late spikes nor the final loss; the baseline runs along, whatever it does, as the mark to
-beat. If none of the handful survives, the next is sent; so it is, up to three handfuls in all, if none beats the mark,
-or none is secure: clean, far from the spike threshold, and with neighbors in the search space that were clean too. The
-best of the clean ones then runs on its remaining seeds; at its first spike the next best takes its place.
+beat and as a candidate of its own. If none of the handful survives, the next is sent; so it is, up to three handfuls in
+all, if none beats the mark, or none is secure: clean, far from the spike threshold, and with neighbors in the search
+space that were clean too. The best of the clean ones then runs on its remaining seeds; at its first spike the next best
+takes its place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 from stabletune.judgement.objective import over_seeds
 from stabletune.study.proof.candidates import Candidate, next_candidates, survival_odds
 
+BASELINE = 0
 QUALIFIERS = 6
 MOST_SENT_FOR_A_BETTER_ONE = 18
 CALM_SCORE = 0.75
@@ -35,6 +37,7 @@ class ProofRun:
     objective: float | None
     steps: int
     reason: str
+    horizon: int
     max_sharpness_ratio: float | None = None
     is_spiky: bool = False
 
@@ -87,7 +90,14 @@ class Plan:
     is_exhausted: bool = False
 
 
-def plan_proof(candidates: Sequence[Candidate], sent: Sequence[int], runs: Sequence[ProofRun], n_seeds: int) -> Plan:
+def plan_proof(
+    candidates: Sequence[Candidate],
+    sent: Sequence[int],
+    runs: Sequence[ProofRun],
+    *,
+    n_seeds: int,
+    fewest_sent: int = 0,
+) -> Plan:
     """Decide what to run next.
 
     Args:
@@ -95,6 +105,7 @@ def plan_proof(candidates: Sequence[Candidate], sent: Sequence[int], runs: Seque
         sent: numbers of the candidates sent so far, in order; their first run may still be under way.
         runs: the proof runs that have finished.
         n_seeds: clean runs that a recommendation needs.
+        fewest_sent: candidates to send before anything is decided, if there are so many.
 
     Returns:
         The plan.
@@ -103,7 +114,7 @@ def plan_proof(candidates: Sequence[Candidate], sent: Sequence[int], runs: Seque
     alive = [s for s in standings if not s.is_lost]
     mark = mark_to_beat(runs)
     wants_baseline = mark is None and bool(candidates)
-    is_open = len(standings) % QUALIFIERS != 0 or not alive
+    is_open = len(standings) % QUALIFIERS != 0 or len(standings) < fewest_sent or not alive
     if is_open and newcomers:
         return Plan(wanted=tuple((c, 1) for c in newcomers), wants_baseline=wants_baseline)
     if not alive:
@@ -137,9 +148,13 @@ def _plan_final(alive: Sequence[Standing], n_seeds: int) -> Plan:
 def _standings(
     candidates: Sequence[Candidate], sent: Sequence[int], runs: Sequence[ProofRun]
 ) -> tuple[list[Standing], list[Candidate]]:
-    """Those sent, in order, and who would fill up the handful next."""
+    """Those sent, the baseline always among them if its short trial was clean, and who would fill up the handful."""
     by_number = {c.number: c for c in candidates}
-    own = {number: tuple(r for r in runs if _proves(r, number)) for number in sent if number in by_number}
+    numbers = [BASELINE, *(n for n in sent if n != BASELINE)]
+    mark = tuple(r for r in runs if r.purpose == "baseline")[:1]
+    own = {n: tuple(r for r in runs if _proves(r, n)) for n in numbers if n in by_number}
+    if BASELINE in own:
+        own[BASELINE] = mark + own[BASELINE]
     evidence = [(by_number[number], run.is_clean) for number, made in own.items() for run in made]
     standings = [Standing(by_number[n], made, survival_odds(by_number[n], evidence)) for n, made in own.items()]
     waiting = [c for c in candidates if c.number not in own]

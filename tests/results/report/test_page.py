@@ -85,7 +85,7 @@ def test_the_page_is_self_contained(finished: str) -> None:
 
 def test_the_charts_show_every_proof_run_and_mark_every_spike(finished: str) -> None:
     charts = charts_of(finished)
-    assert set(charts) == {"loss", "stability", "trials-map", "importance"}
+    assert set(charts) == {"loss", "stability", "trials-map"}
     lines = [trace for trace in charts["loss"]["traces"] if not trace.get("is_mark")]
     assert [trace["role"] for trace in lines].count("baseline") == 5
     assert [trace["role"] for trace in lines].count("recommended") == 5
@@ -110,9 +110,9 @@ def test_what_users_and_their_errors_wrote_is_escaped(tmp_path: Path) -> None:
     folder.create({**CONFIG, "name": "<script>alert(1)</script>", "workload": '"><img src=x onerror=alert(2)>'})
     folder.record(make_result(make_spec(0), status="failed", reason="</td></script><b>&", objective=None))
     folder.record(make_result(make_spec(1, lr=0.1, beta2=0.9), reason="</script><script>alert(3)</script>"))
-    folder.write_analysis({"outcome": "<i>outcome</i>", "importance": {"</script><b>": 0.4}, "notes": ["<u>note</u>"]})
+    folder.write_analysis({"outcome": "<i>outcome</i>"})
     outline = outline_of(page_of(folder))
-    assert not {tag for tag, _ in outline.tags} & {"img", "b", "i", "u"}
+    assert not {tag for tag, _ in outline.tags} & {"img", "b", "i"}
     assert "</td></script><b>&" in outline.text
 
 
@@ -142,6 +142,14 @@ def test_the_studys_own_words_for_its_outcome_are_used(tmp_path: Path) -> None:
     folder = fruitless_study(tmp_path / "run")
     folder.write_analysis({"outcome": "None of 2 candidates survived the proof at 2500 steps."})
     assert "None of 2 candidates survived" in outline_of(page_of(folder)).text
+
+
+def test_a_study_that_ran_out_of_time_in_its_proof_is_not_called_fruitless(tmp_path: Path) -> None:
+    folder = fruitless_study(tmp_path / "run")
+    folder.write_analysis({"ending": "out_of_time", "outcome": "The time ended before the proof was complete."})
+    text = outline_of(page_of(folder)).text
+    assert "Not finished: the time was up" in text and "before the proof was complete" in text
+    assert "Nothing survived" not in text
 
 
 def test_a_recommended_baseline_is_called_that(tmp_path: Path) -> None:
