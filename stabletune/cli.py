@@ -1,7 +1,7 @@
 """The command line: arguments to calls, results to standard output, errors to exit codes. The only print.
 
-Exit codes: 0 done; 1 several failures in a row, or anything unforeseen; 2 a mistake in what was asked, or trial 0
-cannot run; 3 nothing is recommended; 4 a run spiked; 130 interrupted.
+Exit codes: 0 done; 1 the user's code raised (in a search: several times in a row), or anything unforeseen; 2 a mistake
+in what was asked or in the workload, or trial 0 cannot run; 3 nothing is recommended; 4 a run spiked; 130 interrupted.
 """
 
 from __future__ import annotations

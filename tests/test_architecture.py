@@ -35,7 +35,7 @@ LAYERS = (
 FENCES = {
     "cli": {"typer"},
     "terminal": {"rich"},
-    "study": {"numpy", "optuna", "ray", "scipy"},
+    "study": {"numpy", "optuna", "ray", "scipy", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"numpy", "sklearn", "torch"},
     "monitor": {"torch"},

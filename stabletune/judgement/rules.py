@@ -37,9 +37,10 @@ def sustained_instability(measurements: Sequence[Measurement], beta2: float) -> 
     """Find S > 1 sustained up to the last reading while v_hat has outlived its gradients.
 
     Holds when the last readings, at least 3 of them over at least 8 steps, all show ``sharpness_ratio`` > 1 and
-    ``v_hat_staleness`` >= 10 at steps where v_hat had aged. What holds no ``sharpness_ratio`` neither counts nor ends
-    the run of readings, and readings before v_hat had aged are not looked at. S > 1 alone is the normal resting place of full-batch training, and
-    staleness alone is harmless on memorized data; segments of S > 1 that do spike last 12 to 31 steps.
+    ``v_hat_staleness`` >= 10 at steps where v_hat had aged; younger readings are not looked at. A measurement without
+    ``sharpness_ratio`` neither counts nor ends the run of readings. S > 1 alone is the normal resting place of
+    full-batch training, and staleness alone is harmless on memorized data; segments of S > 1 that do spike last 12 to
+    31 steps.
 
     Args:
         measurements: readings in order of step.

@@ -71,7 +71,8 @@ class Budget:
     """Spend ``overhead`` gradients per step on measuring: half at a base cadence, 0.4 near the edge, 0.1 on glances.
 
     base, T known:   as many readings as o T/2 still pays for, spread anew after each one over what is left of
-                     u(t) = e min(1, t/100) + (1-e) t/T, the last at 0.98 T;  e = ¼ at most, 0 up to T = 100
+                     u(t) = e min(1, t/100) + (1-e) t/T, the last at 0.98 T (if need be from the reserve);
+                     e = ¼ at most, 0 up to T = 100
     base, T unknown: (o/2) (t + min(t, 100)): the first 100 steps get all there is
     reserve:         what is left of o t;  0.4 o T (¼ + ¾ t/T) over T known steps, so that one early approach cannot
                      empty it
@@ -138,6 +139,10 @@ class Budget:
         """Charge the glances' own purse."""
         self._glance_spent += cost
 
+    @property
+    def _spent(self) -> float:
+        return self._base_spent + self._reserve_spent
+
     def _pays_from_base(self, step: int) -> bool:
         if self._is_planned(step):
             return step >= self._next_base
@@ -150,7 +155,7 @@ class Budget:
         if self._gap is None or step - self._last_step < self._gap:
             return False
         horizon = step if self._steps is None else max(step, self._steps)
-        if self._base_spent + self._reserve_spent + self._glance_spent + self._expected_cost > self._overhead * horizon:
+        if self._spent + self._glance_spent + self._expected_cost > self._overhead * horizon:
             return False
         return self._reserve_spent + self._expected_cost <= self._reserve_allowance(step)
 
@@ -165,6 +170,8 @@ class Budget:
         n_left = int((half - self._base_spent) / self._expected_cost)
         if self._steps >= SHORTEST_PROMISE:
             n_left = max(n_left, PROMISED_READINGS - self._n_readings)
+        if self._spent + self._expected_cost <= (1 - GLANCE_SHARE) * self._overhead * self._steps:
+            n_left = max(n_left, 1)
         last = self._steps - self._steps // 50
         if n_left < 1 or step >= last:
             return float("inf")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import Probe
-from stabletune.monitor.schedule import Budget, EveryNth, Schedule
+from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth, Schedule
 from stabletune.records import Measurement
 from stabletune.signals.adam_state import check_optimizer
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
@@ -62,6 +64,10 @@ class StabilityMonitor:
     def step(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement | None:
         """Count a step and measure if it is due; call it after ``optimizer.step()``.
 
+        With an overhead, some steps between measurements yield one of the fields without curvature alone, read from the
+        gradients that the step left in ``p.grad``; not with a ``probe``, nor where these are gone or were clipped by
+        ``max_grad_norm``.
+
         Args:
             loss: the step's loss, a number or a scalar tensor (read only when a measurement is due).
             closure: recomputes the loss, without ``backward``; not needed with a ``probe``.
@@ -73,7 +79,11 @@ class StabilityMonitor:
             MeasurementError: the loss cannot be differentiated twice.
         """
         self._n_steps += 1
-        measurement = self.measure(loss, closure) if self._schedule.is_due(self._n_steps) else None
+        measurement = None
+        if self._schedule.is_due(self._n_steps):
+            measurement = self.measure(loss, closure)
+        elif self._probe is None and self._schedule.is_glance_due(self._n_steps):
+            measurement = self._glance(loss)
         is_next_due = self._schedule.is_due(self._n_steps + 1)
         self._before = sum_second_moments(self._optimizer) if is_next_due else None
         return measurement
@@ -84,15 +94,24 @@ class StabilityMonitor:
         fields, cost = self._reader.read(closure) if closure is not None else ({}, 0.0)
         if self._before is not None:
             fields["v_hat_decay"] = v_hat_decay(self._before, sum_second_moments(self._optimizer))
-        measurement = Measurement(
+        measurement = self._measurement(loss, fields)
+        self._spent += cost
+        self._schedule.record(measurement, cost)
+        return measurement
+
+    def _glance(self, loss: Tensor | float) -> Measurement | None:
+        fields = glance(self._optimizer)
+        self._spent += GLANCE_COST
+        self._schedule.record_glance(GLANCE_COST)
+        return self._measurement(loss, fields) if fields else None
+
+    def _measurement(self, loss: Tensor | float, fields: dict[str, Any]) -> Measurement:
+        return Measurement(
             step=self._n_steps,
             loss=float(loss.detach()) if isinstance(loss, Tensor) else float(loss),
             lr=float(self._optimizer.param_groups[0]["lr"]),
             **fields,
         )
-        self._spent += cost
-        self._schedule.record(measurement, cost)
-        return measurement
 
 
 def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:

@@ -65,13 +65,14 @@ class Comparison:
     def ratio_interval(self) -> tuple[float, float, float] | None:
         """Geometric mean of the paired ratios of objectives with its 95 % t-interval.
 
-        ``exp(mean(log r) -+ t sem(log r))`` over the pairs with two finite objectives and a positive ratio r; None
-        with fewer than two of them.
+        ``exp(mean(log r) -+ t sem(log r))`` over the pairs of finite objectives, positive ones unless they are
+        logarithms; None with fewer than two of them.
         """
+        lowest = -math.inf if self.metric == "loss_auc" and self.source == "train" else 0.0
         pairs = zip(self.recommended.objectives, self.baseline.objectives, strict=True)
-        finite = [(mine, its) for mine, its in pairs if math.isfinite(mine) and math.isfinite(its)]
-        ratios = [ratio_to_baseline(self.metric, mine, its, source=self.source) for mine, its in finite]
-        logs = np.array([math.log(ratio) for ratio in ratios if 0.0 < ratio < math.inf])
+        comparable = [pair for pair in pairs if lowest < min(pair) and max(pair) < math.inf]
+        ratios = [ratio_to_baseline(self.metric, mine, its, source=self.source) for mine, its in comparable]
+        logs = np.log(np.array([ratio for ratio in ratios if ratio > 0.0]))
         if logs.size < 2:
             return None
         half = stats.t.ppf(1.0 - LEVEL / 2.0, logs.size - 1) * stats.sem(logs)
@@ -126,7 +127,7 @@ def _open_study(config: Config, folder: RunFolder) -> SearchStudy:
     place = config.storage or str(folder.journal_path)
     if config.storage is not None or folder.journal_path.exists():
         study = SearchStudy(config, folder.journal_path, resume=True)
-        if study.finished():
+        if study.study.get_trials(deepcopy=False):
             return study
     raise OutputFolderError(
         f"{folder.path}: the study of the search must be there, so that no seed is used twice, but got none in "

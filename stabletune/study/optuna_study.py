@@ -21,6 +21,7 @@ from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
 from stabletune.study.samplers import load_sampler
 
 OUTSIDE = "lies_outside_the_search_space"
+RECORD = "record"
 
 
 class SearchStudy:
@@ -38,7 +39,7 @@ class SearchStudy:
         self._config = config
         self._running: dict[int, Trial] = {}
         try:
-            self._storage = _open_storage(config.storage_url, journal_path)
+            self._storage = _open_storage(config.storage_url, journal_path, resume=resume)
             self.study = optuna.create_study(storage=self._storage, study_name=config.name, load_if_exists=resume)
         except optuna.exceptions.DuplicatedStudyError as error:
             raise OutputFolderError(
@@ -85,11 +86,10 @@ class SearchStudy:
             found.append((frozen.number, values))
         return found
 
-    def tell(self, result: TrialResult, attributes: Mapping[str, Any], *, worst: float | None) -> None:
-        """Store a finished trial: attributes first, so that a finished trial is always a whole one."""
+    def tell(self, result: TrialResult, record: Mapping[str, Any], *, worst: float | None) -> None:
+        """Store a finished trial: its record first, so that a finished trial is always a whole one."""
         trial = self._running.pop(result.spec.number)
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
+        trial.set_user_attr(RECORD, dict(record))
         if result.status == "failed" or self._is_outside(result.spec.number):
             self.study.tell(result.spec.number, state=TrialState.FAIL)
             return
@@ -100,9 +100,10 @@ class SearchStudy:
             return
         self.study.tell(result.spec.number, told_objective(result, worst))
 
-    def finished(self) -> list[FrozenTrial]:
-        """Every finished trial, in order of number."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the finished trials, in order of number."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [t.user_attrs[RECORD] for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
 
     def fresh_seed(self) -> int:
         """A seed that no run of this study has used; noted before it is used, so that a crash cannot repeat it."""
@@ -113,6 +114,11 @@ class SearchStudy:
     def discard(self) -> None:
         """Delete the study from its storage."""
         optuna.delete_study(study_name=self.study.study_name, storage=self._storage)
+
+    def attributes(self, prefix: str) -> list[Any]:
+        """The attributes of the study whose names begin with ``prefix``, in order of name."""
+        found = self.study.user_attrs
+        return [found[name] for name in sorted(found) if name.startswith(prefix)]
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute of the study."""
@@ -140,8 +146,22 @@ class SearchStudy:
         return trial
 
 
-def _open_storage(url: str | None, journal_path: Path) -> Any:
+def _open_storage(url: str | None, journal_path: Path, *, resume: bool) -> Any:
     if url is not None:
         return url
+    if resume:
+        _check_journal(journal_path)
     backend = JournalFileBackend(str(journal_path))
     return optuna.storages.JournalStorage(backend)
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a folder without its journal, and cut off a last record that a crash left half written."""
+    if not path.exists():
+        raise OutputFolderError(
+            f"{path}: must be there to go on with a search, but it is not. Restore it, or start another search."
+        )
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with path.open("r+b") as journal:
+            journal.truncate(content.rfind(b"\n") + 1)

@@ -56,7 +56,7 @@ def search(
     runner = load_executor(executor, config.resources)
     is_new = _claim(folder, config, resume=resume)
     try:
-        study = SearchStudy(config, folder.journal_path, resume=resume)
+        study = SearchStudy(config, folder.journal_path, resume=not is_new)
     except StabletuneError:
         if is_new:
             folder.discard()
@@ -150,7 +150,13 @@ class _Driver:
         self._proof.conclude(n_trials)
         if winner is None:
             self._folder.recommendation_path.unlink(missing_ok=True)
-            message = explain_failure(self._config, self._search.candidates(), self._proof.sent, self._proof.runs)
+            message = explain_failure(
+                self._config,
+                self._search.candidates(),
+                self._proof.runs,
+                n_sent=self._proof.n_sent,
+                all_diverged=self._search.all_diverged,
+            )
             return StudyResult("nothing_survived", message, self._folder.path, n_trials)
         proof = Proof(
             winner=winner,

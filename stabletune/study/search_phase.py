@@ -35,7 +35,7 @@ class SearchPhase:
     def __init__(self, config: Config, study: SearchStudy, folder: RunFolder, listener: Listener) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._waiting = study.unfinished()
-        self._finished = [trial.user_attrs for trial in study.finished() if "row" in trial.user_attrs]
+        self._finished = study.records()
         self._n_running = 0
         if any(a["row"]["trial"] == 0 and a["row"]["status"] == "failed" for a in self._finished):
             raise BaselineFailed(
@@ -105,6 +105,11 @@ class SearchPhase:
     def n_finished(self) -> int:
         """Trials that have ended, however they ended."""
         return len(self._finished)
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether no trial at all kept a finite loss."""
+        return all(attributes["row"]["status"] == "diverged" for attributes in self._finished)
 
     @property
     def steps_spent(self) -> int:

@@ -66,8 +66,8 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
 def reset_process(spec: TrialSpec) -> None:
     """Undo what an earlier trial in this process may have changed globally, and free what it held."""
     forget_last_import()
-    gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
         torch.cuda.empty_cache()
     torch.set_num_threads(spec.threads)
     torch.set_default_dtype(torch.float32)

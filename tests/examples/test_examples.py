@@ -86,7 +86,7 @@ def test_your_own_model_trains_alike_with_build_and_with_its_own_loop() -> None:
 
 def test_the_diabetes_example_is_the_built_in_task_written_out() -> None:
     result = run(FOLDER / "diabetes", steps=1)
-    training = diabetes_mlp.build(result.spec.seed, torch.device("cpu"))
+    training = diabetes_mlp.build(result.spec.seed, torch.device("cpu"), **result.spec.workload_args)
     assert training.loss_fn(training.model, training.batches[0]).item() == pytest.approx(result.losses[0], rel=1e-5)
 
 

@@ -126,9 +126,16 @@ def test_a_known_horizon_is_read_to_its_end(overhead: float, steps: int) -> None
 @pytest.mark.parametrize("overhead", [0.05, 0.15, 0.5])
 @pytest.mark.parametrize("steps", [1000, 2500, 20_000])
 def test_over_known_steps_the_base_half_is_used_up_to_one_reading(overhead: float, steps: int) -> None:
-    due, spent = readings(overhead, steps, is_known=True)
+    _, spent = readings(overhead, steps, is_known=True)
     half = 0.5 * overhead * steps
-    assert half - 14.0 <= spent <= half + 6.0
+    assert half - 14.0 <= spent <= half + 14.0
+
+
+@pytest.mark.parametrize("cost", [5.0, 14.0, 25.0])
+def test_the_last_reading_falls_near_the_end_whatever_readings_cost(cost: float) -> None:
+    due = simulate(Budget(0.15, 500), 500, cost=cost)
+    assert due[-1] == 490
+    assert cost * len(due) <= 0.15 * 500
 
 
 def test_a_credit_is_paid_back_before_anything_else_is_read() -> None:

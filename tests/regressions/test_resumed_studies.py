@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stabletune import search
-from stabletune.errors import BaselineFailed, ConfigError
+from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError
 from tests.study.spiking import write_spiking_workload
 
 
@@ -76,7 +76,7 @@ def test_a_baseline_outside_the_space_is_not_modelled_and_does_not_shrink_it(wri
     study = optuna.load_study(study_name="quadratic", storage=optuna.storages.JournalStorage(backend))
     assert study.trials[0].state == optuna.trial.TrialState.FAIL
     assert set(optuna.search_space.IntersectionSearchSpace().calculate(study)) == {"lr", "one_minus_beta2"}
-    assert study.trials[0].user_attrs["settings"]["lr"] == 1e-5
+    assert study.trials[0].user_attrs["record"]["settings"]["lr"] == 1e-5
 
 
 def test_a_baseline_that_diverges_in_the_proof_gives_no_ratio_and_valid_json(write_config, tmp_path):
@@ -107,3 +107,26 @@ def test_a_storage_that_cannot_be_opened_is_a_mistake_of_the_config_and_leaves_n
     with pytest.raises(ConfigError, match="storage: must be a database that can be opened"):
         run(write_config(("budget:", "storage: foo://nowhere\nbudget:")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_resuming_into_a_new_folder_does_not_adopt_another_study_of_the_same_name(write_config, tmp_path):
+    config = write_config(("budget:", f"storage: sqlite:///{tmp_path}/study.db\nbudget:"))
+    run(config, tmp_path / "out")
+    with pytest.raises(OutputFolderError, match="storage: must not hold a study named 'quadratic' yet"):
+        run(config, tmp_path / "other", resume=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_last_record_that_a_crash_left_half_written_is_cut_off(write_config, tmp_path):
+    run(write_config(), tmp_path / "out")
+    with open(tmp_path / "out" / "study.journal", "a") as journal:
+        journal.write('{"op_code": 4, "trunc')
+    assert run(write_config(("trials: 6", "trials: 7")), tmp_path / "out", resume=True).n_trials == 7
+
+
+def test_a_folder_without_its_journal_is_not_resumed(write_config, tmp_path):
+    run(write_config(), tmp_path / "out")
+    (tmp_path / "out" / "study.journal").unlink()
+    with pytest.raises(OutputFolderError, match="must be there to go on with a search"):
+        run(write_config(), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "trials.csv").exists()

@@ -34,7 +34,7 @@ class Run:
 
 def runs_to_draw(findings: Findings) -> list[Run]:
     """The baseline's proof runs and those of the best candidate; before any proof, the short trials of the same."""
-    best, baseline = findings.best, findings.baseline
+    best, baseline = findings.best, findings.paired_baseline
     drawn = list(_proof_runs(findings, "baseline", baseline))
     if best is not None and best.candidate != baseline.candidate:
         drawn += _proof_runs(findings, "recommended" if findings.recommendation else "nearest", best)

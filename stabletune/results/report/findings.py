@@ -70,6 +70,13 @@ class Findings:
         )
 
     @property
+    def paired_baseline(self) -> Proof:
+        """The baseline's runs on the seeds of the best candidate; all of them before there are any."""
+        seeds = {row["seed"] for row in self.best.rows} if self.best is not None else set()
+        paired = [row for row in self.baseline.rows if row["seed"] in seeds]
+        return Proof(self.baseline.candidate, paired or self.baseline.rows)
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether trials of the budget are still missing."""
         return len(self.trials) < int(self.budget("trials", 0))

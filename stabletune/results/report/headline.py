@@ -106,7 +106,7 @@ def _chosen_settings(findings: Findings) -> tuple[Mapping[str, Any], str]:
 
 def _proof(findings: Findings) -> str:
     """The proof runs of both in one table."""
-    best, baseline = findings.best, findings.baseline
+    best, baseline = findings.best, findings.paired_baseline
     if best is None and not baseline.rows:
         return ""
     title = "recommended" if findings.recommendation else "nearest"

@@ -20,7 +20,8 @@ class Executor(Protocol):
 
 def load_executor(name: str, resources: Resources) -> Executor:
     """The executor in the file of that name; a ConfigError if there is none, a ResourceError if it cannot serve."""
-    module_name = f"{__name__}.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(module_name) is None:
-        raise ConfigError(f"executor: must be ray_tune, inline or a file beside them, but got {name!r}. Name one.")
-    return importlib.import_module(module_name).build(resources)  # type: ignore[no-any-return]
+    spec = importlib.util.find_spec(f"{__name__}.{name}") if name.isidentifier() else None
+    module = importlib.import_module(spec.name) if spec is not None else None
+    if not hasattr(module, "build"):
+        raise ConfigError(f"executor: must be ray_tune, inline or a file like them, but got {name!r}. Name one.")
+    return module.build(resources)  # type: ignore[union-attr,no-any-return]

@@ -17,6 +17,8 @@ from stabletune.study.proof.candidates import Candidate
 from stabletune.study.proof.plan import BASELINE, QUALIFIERS, Plan, ProofRun, Standing, plan_proof
 from stabletune.study.specs import trial_spec
 
+PROOF_RUN = "proof_run:"
+
 
 class ConfirmationPhase:
     """A ``TrialSource`` of proof runs.
@@ -37,14 +39,16 @@ class ConfirmationPhase:
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._candidates = candidates
-        everything = [ProofRun(**run) for run in study.attribute("proof_runs", [])]
-        self._of_other_horizons = [run for run in everything if run.horizon != config.budget.full_steps]
+        kept = study.attributes(PROOF_RUN)
+        everything = [ProofRun(**entry["run"]) for entry in kept if entry["run"]]
+        self._n_kept = len(kept)
+        self._steps_of_other_horizons = sum(r.steps for r in everything if r.horizon != config.budget.full_steps)
         self.runs = [run for run in everything if run.horizon == config.budget.full_steps]
         known = {c.number for c in candidates}
         proven = dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation")
         self.sent = [number for number in proven if number in known]
         self._fewest_sent = self._sent_before_an_end(n_trials)
-        folder.confirmations.rewrite(study.attribute("proof_rows", []))
+        folder.confirmations.rewrite([entry["row"] for entry in kept])
         self._running: list[TrialSpec] = []
         listener.on_proof(len(candidates), QUALIFIERS + 2 * config.budget.confirm_seeds)
 
@@ -97,8 +101,8 @@ class ConfirmationPhase:
         """Write the run's files, then store it with the study."""
         self._running.remove(result.spec)
         self._folder.record(result)
-        self._store(result)
-        self._keep_row(result)
+        self.runs.append(_proof_run(result))
+        self._keep(result, self.runs[-1])
         self._listener.on_result(result)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
@@ -108,7 +112,7 @@ class ConfirmationPhase:
             reason = f"step {steps}: no longer needed, because another seed of candidate {spec.number} was not clean."
             result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
             self._folder.confirmations.write(confirmation_row(result))
-            self._keep_row(result)
+            self._keep(result, None)
         self._study.add_abandoned_steps(steps)
         self._listener.on_abandoned(spec, steps)
 
@@ -119,7 +123,7 @@ class ConfirmationPhase:
     @property
     def steps_spent(self) -> int:
         """Optimizer steps of every finished proof run of this study."""
-        return sum(run.steps for run in (*self._of_other_horizons, *self.runs))
+        return self._steps_of_other_horizons + sum(run.steps for run in self.runs)
 
     @property
     def n_sent(self) -> int:
@@ -141,9 +145,11 @@ class ConfirmationPhase:
         ended = self._study.attribute("proof_ended", None)
         return ended["n_sent"] + QUALIFIERS if ended and n_trials > ended["n_trials"] and self.sent else 0
 
-    def _keep_row(self, result: TrialResult) -> None:
-        rows = self._study.attribute("proof_rows", [])
-        self._study.set_attribute("proof_rows", [*rows, finite_or_none(confirmation_row(result))])
+    def _keep(self, result: TrialResult, run: ProofRun | None) -> None:
+        """Store a run and its row with the study, each under a name of its own."""
+        entry = {"run": run and dataclasses.asdict(run), "row": finite_or_none(confirmation_row(result))}
+        self._study.set_attribute(f"{PROOF_RUN}{self._n_kept:06d}", entry)
+        self._n_kept += 1
 
     def _count_done(self, number: int) -> int:
         """Finished runs that prove a candidate; the baseline's mark run proves the baseline."""
@@ -166,19 +172,18 @@ class ConfirmationPhase:
         self._listener.on_start(spec)
         return spec
 
-    def _store(self, result: TrialResult) -> None:
-        run = ProofRun(
-            candidate=result.spec.number,
-            purpose="baseline" if result.spec.purpose == "baseline" else "confirmation",
-            seed=result.spec.seed,
-            is_clean=result.status == "completed" and not result.is_spiky and result.objective is not None,
-            is_spiky=result.is_spiky,
-            spike_score=min(result.spike_score, 1e6),
-            objective=result.objective,
-            steps=result.steps,
-            reason=result.reason,
-            horizon=result.spec.full_steps,
-            max_sharpness_ratio=largest(result.measurements, "sharpness_ratio"),
-        )
-        self.runs.append(run)
-        self._study.set_attribute("proof_runs", [dataclasses.asdict(r) for r in (*self._of_other_horizons, *self.runs)])
+
+def _proof_run(result: TrialResult) -> ProofRun:
+    return ProofRun(
+        candidate=result.spec.number,
+        purpose="baseline" if result.spec.purpose == "baseline" else "confirmation",
+        seed=result.spec.seed,
+        is_clean=result.status == "completed" and not result.is_spiky and result.objective is not None,
+        is_spiky=result.is_spiky,
+        spike_score=min(result.spike_score, 1e6),
+        objective=result.objective,
+        steps=result.steps,
+        reason=result.reason,
+        horizon=result.spec.full_steps,
+        max_sharpness_ratio=largest(result.measurements, "sharpness_ratio"),
+    )

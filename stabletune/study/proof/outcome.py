@@ -72,19 +72,26 @@ def recommend(config: Config, proof: Proof) -> Recommendation:
     return Recommendation(settings, evidence, _provenance(config, proof.device) | {"trial": winner.candidate.number})
 
 
-def explain_failure(config: Config, candidates: list[Candidate], sent: list[int], runs: list[ProofRun]) -> str:
+def explain_failure(
+    config: Config, candidates: list[Candidate], runs: list[ProofRun], *, n_sent: int, all_diverged: bool
+) -> str:
     """One sentence or two on why nothing is recommended, with what came closest."""
+    if all_diverged:
+        return (
+            "Every trial's loss became nan or infinite, the baseline's too. "
+            "Check the data and the loss with `stabletune trial` before searching."
+        )
     if not candidates:
         return (
             "No trial completed without a spike, so nothing was sent to the proof. "
             "Lower lr.low or beta2.low in the search space, or search a clipping threshold."
         )
-    proofs = [run for run in runs if run.purpose == "confirmation"]
+    proofs = [run for run in runs if run.purpose == "confirmation"] or list(runs)
     closest = max(proofs, key=lambda run: _runs_survived(proofs, run.candidate) + run.steps / config.budget.full_steps)
     n_clean = _runs_survived(proofs, closest.candidate)
-    lost = next(run for run in proofs if run.candidate == closest.candidate and not run.is_clean)
+    lost = next((run for run in proofs if run.candidate == closest.candidate and not run.is_clean), closest)
     return (
-        f"None of {len(sent)} candidates survived the proof at {config.budget.full_steps} steps. "
+        f"None of {n_sent} candidates survived the proof at {config.budget.full_steps} steps. "
         f"Trial {closest.candidate} came closest: {n_clean} clean of {config.budget.confirm_seeds} seeds, "
         f"then seed {lost.seed} ended with {lost.reason}"
     )
@@ -95,13 +102,18 @@ def _runs_survived(proofs: list[ProofRun], candidate: int) -> int:
 
 
 def _comparison(config: Config, winner: Standing, baseline_runs: list[ProofRun]) -> dict[str, Any]:
-    """The objectives side by side; the baseline's is None if half or more of its runs did not get to the end."""
+    """The objectives side by side; the baseline's is None if half or more of its runs did not get to the end.
+
+    The ratio is None without a baseline, and for objectives that are not positive, of which it says nothing.
+    """
     metric, source = config.objective.metric, config.objective.source
     value = over_seeds([run.objective for run in winner.runs if run.objective is not None])
     baseline = over_seeds([float("inf") if run.objective is None else run.objective for run in baseline_runs])
     if not math.isfinite(baseline):
         return {"metric": metric, "recommended": value, "baseline": None, "ratio": None}
-    ratio = ratio_to_baseline(metric, value, baseline, source=source)
+    is_logarithm = metric == "loss_auc" and source == "train"
+    has_ratio = is_logarithm or (value > 0.0 and baseline > 0.0)
+    ratio = ratio_to_baseline(metric, value, baseline, source=source) if has_ratio else None
     return {"metric": metric, "recommended": value, "baseline": baseline, "ratio": ratio}
 
 
