@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 FORMAT_VERSION = 1
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
-Purpose = Literal["search", "confirmation", "baseline"]
+Purpose = Literal["search", "confirmation", "baseline", "recommended"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,10 @@ class LiveView(Listener):
         """Begin a bar of the expected runs; it grows should the proof take more."""
         self._bar.reset(self._task, description=f"proof ({n_candidates} candidates)", total=n_runs_expected)
 
+    def on_comparison(self, n_runs: int) -> None:
+        """Set the bar to the runs of the comparison."""
+        self._bar.reset(self._task, description="comparison", total=n_runs)
+
     def on_start(self, spec: TrialSpec) -> None:
         """Add a row."""
         self._set(spec, 0, None, None, "running")
@@ -171,8 +175,8 @@ def study_summary(result: StudyResult) -> str:
             f"Recommended: {settings}",
             f"{'':14}{'recommended':>14}{'baseline':>14}",
             f"{'spiky runs':14}{_of(evidence['spiky_runs'], n):>14}{_of(evidence['baseline_spiky_runs'], n):>14}",
-            f"{objective['metric']:14}{objective['recommended']:>14.4g}{objective['baseline']:>14.4g}"
-            f"   ratio {objective['ratio']:.3g}",
+            f"{objective['metric']:14}{objective['recommended']:>14.4g}{_short(objective['baseline'], '.4g'):>14}"
+            f"   ratio {_short(objective['ratio'], '.3g')}",
             f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} "
             f"candidates tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
             f"Training steps spent: {evidence['training_steps_spent']}",
@@ -222,7 +226,7 @@ def trial_summary(result: TrialResult) -> str:
 def _name(spec: TrialSpec) -> str:
     if spec.purpose == "search":
         return f"{spec.number}"
-    return f"{'baseline' if spec.purpose == 'baseline' else spec.number} seed {spec.seed}"
+    return f"{spec.number if spec.purpose == 'confirmation' else spec.purpose} seed {spec.seed}"
 
 
 def _settings(params: Mapping[str, Any]) -> str:

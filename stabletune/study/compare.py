@@ -13,7 +13,7 @@ from stabletune.config import Config, load_config
 from stabletune.errors import FailedTrials, OutputFolderError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.judgement.objective import over_seeds, ratio_to_baseline
-from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
 from stabletune.results.binomial import spiky_run_rate_upper
 from stabletune.results.store import RunFolder
 from stabletune.study.executors import load_executor
@@ -21,7 +21,7 @@ from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
 from stabletune.study.specs import trial_spec
 
-ARMS = ("recommended", "baseline")
+ARMS: tuple[Purpose, Purpose] = ("recommended", "baseline")
 LEVEL = 0.05
 
 
@@ -111,13 +111,13 @@ def compare(
     specs = []
     for _ in range(n_seeds or config.budget.confirm_seeds):
         seed = study.fresh_seed()
-        for number, arm_values in enumerate((values, {})):
-            spec = trial_spec(config, number, arm_values, purpose="baseline", seed=seed)
+        for arm, arm_values in zip(ARMS, (values, {}), strict=True):
+            spec = trial_spec(config, 0, arm_values, purpose=arm, seed=seed)
             specs.append(dataclasses.replace(spec, steps=steps or spec.steps))
     source = _Runs(specs, listener or Listener())
     load_executor(executor, config.resources).run(source)
     source.raise_if_a_run_failed()
-    recommended, baseline = (tuple(r for r in source.results() if r.spec.number == arm) for arm in range(len(ARMS)))
+    recommended, baseline = (tuple(r for r in source.results() if r.spec.purpose == arm) for arm in ARMS)
     objective = config.objective
     return Comparison(objective.metric, objective.source, specs[0].steps, Arm(recommended), Arm(baseline))
 
@@ -140,7 +140,8 @@ class _Runs:
 
     def __init__(self, specs: list[TrialSpec], listener: Listener) -> None:
         self._specs, self._waiting, self._listener = specs, list(specs), listener
-        self._results: dict[tuple[int, int], TrialResult] = {}
+        self._results: dict[tuple[int, str], TrialResult] = {}
+        listener.on_comparison(len(specs))
 
     @property
     def is_over(self) -> bool:
@@ -151,7 +152,7 @@ class _Runs:
         failed = self._failed()
         if failed is None:
             return
-        arm, seed = ARMS[failed.spec.number], failed.spec.seed
+        arm, seed = failed.spec.purpose, failed.spec.seed
         raise FailedTrials(
             f"compare: every run must end, but the {arm} settings failed with seed {seed}: {failed.reason}",
             failed.traceback or "",
@@ -159,7 +160,7 @@ class _Runs:
 
     def results(self) -> list[TrialResult]:
         """In the order of the list."""
-        return [self._results[spec.seed, spec.number] for spec in self._specs]
+        return [self._results[spec.seed, spec.purpose] for spec in self._specs]
 
     def next_spec(self) -> TrialSpec | None:
         if not self._waiting:
@@ -173,7 +174,7 @@ class _Runs:
         return True
 
     def on_result(self, result: TrialResult) -> None:
-        self._results[result.spec.seed, result.spec.number] = result
+        self._results[result.spec.seed, result.spec.purpose] = result
         self._listener.on_result(result)
 
     def _failed(self) -> TrialResult | None:

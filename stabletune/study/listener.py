@@ -15,6 +15,9 @@ class Listener:
     def on_proof(self, n_candidates: int, n_runs_expected: int) -> None:
         """The proof begins, with so many trials that looked clean; it may take more runs than expected."""
 
+    def on_comparison(self, n_runs: int) -> None:
+        """A comparison of so many runs begins."""
+
     def on_start(self, spec: TrialSpec) -> None:
         """A trial or proof run was handed out."""
 

@@ -24,7 +24,7 @@ def trial_spec(
         config: the resolved configuration.
         number: the trial's number; a proof run carries its candidate's.
         values: hyperparameters that differ from the baseline.
-        purpose: what the run is for; candidates in proof stop at their first spike, the baseline does not.
+        purpose: what the run is for; search trials and candidates in proof stop at their first spike.
         seed: of the run; the search's own seed unless given.
         slow_limit: see ``TrialSpec``.
     """
@@ -44,7 +44,7 @@ def trial_spec(
         target=config.objective.target,
         overhead=config.signals.overhead,
         every=config.signals.every,
-        stops_on_spike=purpose != "baseline",
+        stops_on_spike=purpose in ("search", "confirmation"),
         predicts=is_search,
         slow_limit=slow_limit,
         device="cuda" if config.resources.gpus_per_trial else "cpu",
