@@ -239,7 +239,8 @@ def _short(value: float | None, form: str) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " ".join(f"{k} {_value(v)}" for k, v in value.items())
+        named = [_value(v) if k == "name" else f"{k} {_value(v)}" for k, v in value.items()]
+        return " ".join(named)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
