@@ -108,7 +108,7 @@ class LiveView(Listener):
     def render(self) -> Group:
         """The picture of this moment."""
         table = Table(box=None, pad_edge=False)
-        for title in ("trial", "lr", "beta2", "step", "loss", f"sharpness ratio / {EDGE:g}", "status"):
+        for title in ("trial", "lr", "beta2", "step", "loss", f"sharpness ratio (edge {EDGE:g})", "status"):
             table.add_column(title, justify="left" if title in ("trial", "status") else "right", no_wrap=True)
         for row in list(self._rows.values())[-ROWS_SHOWN:]:
             status = row[-1]
@@ -148,6 +148,10 @@ class LiveView(Listener):
         task = self._bar.tasks[0]
         if task.total is not None and task.completed >= task.total and result.spec.purpose != "search":
             self._bar.update(self._task, total=task.completed + 1)
+
+    def on_end(self, result: StudyResult) -> None:
+        """Fill the bar: the proof may have taken fewer runs than expected."""
+        self._bar.update(self._task, total=self._bar.tasks[0].completed)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """Close the row of a run that is no longer needed."""

@@ -1,24 +1,14 @@
 """What resuming a study once got wrong."""
 
-import csv
 import json
 
 import optuna
 import pytest
 import yaml
 
-from stabletune import search
 from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError
+from tests.study.running import rows_of, run
 from tests.study.spiking import write_spiking_workload
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run(config, output, **options):
-    return search(config, output=output, executor="inline", **options)
 
 
 def test_a_longer_horizon_is_proven_anew(write_config, tmp_path):

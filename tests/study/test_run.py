@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -6,19 +5,11 @@ import optuna
 import pytest
 import yaml
 
-from stabletune import Recommendation, search
+from stabletune import Recommendation
 from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError, RepeatedFailures
 from stabletune.study.listener import Listener
+from tests.study.running import rows_of, run
 from tests.study.spiking import write_spiking_workload
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run(config, output, **options):
-    return search(config, output=output, executor="inline", **options)
 
 
 def test_a_search_ends_with_a_proven_recommendation_and_every_file(write_config, tmp_path):
