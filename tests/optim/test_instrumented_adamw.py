@@ -143,18 +143,29 @@ def test_state_dicts_of_old_checkpoints_without_later_keys_load() -> None:
     for group in saved["param_groups"]:
         for key in ("decoupled_weight_decay", "fused", "foreach", "capturable", "differentiable", "maximize"):
             group.pop(key, None)
+    twin = copy.deepcopy(model)
+    reference = torch.optim.AdamW(twin.parameters())
+    reference.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     ours = InstrumentedAdamW(model.parameters())
     ours.load_state_dict(saved)
     train(model, ours, steps=2)
+    train(twin, reference, steps=2)
+    assert parameters_equal(model, twin)
 
 
 def test_torchs_adamw_loads_our_state_dict() -> None:
     model = net()
     ours = InstrumentedAdamW(model.parameters(), update_clip=1.0)
     train(model, ours, steps=2)
-    theirs = torch.optim.AdamW(model.parameters())
+    twin = copy.deepcopy(model)
+    theirs, free = torch.optim.AdamW(model.parameters()), InstrumentedAdamW(twin.parameters())
     theirs.load_state_dict(ours.state_dict())
+    free.load_state_dict(copy.deepcopy(ours.state_dict()))
+    for group in free.param_groups:
+        group["update_clip"] = None
     train(model, theirs, steps=2)
+    train(twin, free, steps=2)
+    assert parameters_equal(model, twin)
 
 
 def test_copies_and_pickles_keep_the_limits() -> None:
