@@ -56,11 +56,6 @@ class SpikeDetector:
         self._reference: float | None = None
 
     @property
-    def is_in_spike(self) -> bool:
-        """Whether the last loss is part of a spike."""
-        return self.score > 1.0
-
-    @property
     def has_recovered(self) -> bool:
         """Whether the loss has come back to the median that preceded the last spike (True if there was none)."""
         return self._reference is None

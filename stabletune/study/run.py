@@ -97,6 +97,7 @@ class _Driver:
         self._search = SearchPhase(config, study, folder, listener)
         self._proof: ConfirmationPhase | None = None
         self._error: Exception | None = None
+        self._device = study.attribute("device", "")
         minutes = config.budget.wall_minutes
         self._deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
 
@@ -119,7 +120,8 @@ class _Driver:
 
     def on_result(self, result: TrialResult) -> None:
         try:
-            if result.device:
+            if result.device and result.device != self._device:
+                self._device = result.device
                 self._study.set_attribute("device", result.device)
             self._phase.on_result(result)
         except Exception as error:
@@ -163,7 +165,7 @@ class _Driver:
             baseline_runs=self._proof.baseline_runs,
             n_sent=self._proof.n_sent,
             steps_spent=self._search.steps_spent + self._proof.steps_spent + self._study.abandoned_steps,
-            device=self._study.attribute("device", ""),
+            device=self._device,
         )
         recommendation = recommend(self._config, proof)
         recommendation.save(self._folder.recommendation_path)

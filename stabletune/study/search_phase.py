@@ -11,6 +11,7 @@ from stabletune.errors import BaselineFailed, RepeatedFailures
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.judgement.history import trailing_median
 from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.results.curves import finite_or_none
 from stabletune.results.rows import trial_row
 from stabletune.results.store import RunFolder
 from stabletune.study.distributions import distributions
@@ -117,7 +118,7 @@ class SearchPhase:
         return sum(attributes["row"]["steps"] for attributes in self._finished)
 
     def _attributes(self, result: TrialResult) -> dict[str, Any]:
-        row = {name: _plain(value) for name, value in trial_row(result).items()}
+        row = finite_or_none(trial_row(result))
         middle = _middle(self._config)
         has_middle = result.steps >= middle and not is_unstable(result) and result.status != "failed"
         settings = {**result.spec.params, **{WORKLOAD_ARGS + k: v for k, v in result.spec.workload_args.items()}}
@@ -175,7 +176,3 @@ def _unit(value: Any, distribution: Any) -> float:
     transform = np.log if distribution.log else float
     low, high = transform(distribution.low), transform(distribution.high)
     return float((transform(value) - low) / (high - low)) if high > low else 0.0
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value

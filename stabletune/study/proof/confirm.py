@@ -50,6 +50,7 @@ class ConfirmationPhase:
         self._fewest_sent = self._sent_before_an_end(n_trials)
         folder.confirmations.rewrite([entry["row"] for entry in kept])
         self._running: list[TrialSpec] = []
+        self._planned: tuple[tuple[int, int], Plan] | None = None
         listener.on_proof(len(candidates), QUALIFIERS + 2 * config.budget.confirm_seeds)
 
     @property
@@ -132,13 +133,18 @@ class ConfirmationPhase:
         return len({*self.sent, BASELINE} if is_baseline_candidate else self.sent)
 
     def _plan(self) -> Plan:
-        return plan_proof(
-            self._candidates,
-            self.sent,
-            self.runs,
-            n_seeds=self._config.budget.confirm_seeds,
-            fewest_sent=self._fewest_sent,
-        )
+        """The plan, made anew only after a run has ended or a candidate was sent: executors ask many times between."""
+        state = (len(self.runs), len(self.sent))
+        if self._planned is None or self._planned[0] != state:
+            plan = plan_proof(
+                self._candidates,
+                self.sent,
+                self.runs,
+                n_seeds=self._config.budget.confirm_seeds,
+                fewest_sent=self._fewest_sent,
+            )
+            self._planned = (state, plan)
+        return self._planned[1]
 
     def _sent_before_an_end(self, n_trials: int) -> int:
         """With trials that the last proof had not seen, one more handful is sent."""
