@@ -9,10 +9,10 @@ WORKDIR /opt/stabletune
 COPY pyproject.toml README.md LICENSE ./
 COPY search_spaces search_spaces
 COPY stabletune stabletune
-RUN pip install --no-cache-dir . && useradd --create-home --uid 1000 stabletune
+RUN pip install --no-cache-dir . && useradd --create-home --home-dir /workspace --uid 1000 stabletune
 
 COPY examples examples
 USER stabletune
-WORKDIR /home/stabletune
+WORKDIR /workspace
 ENTRYPOINT ["stabletune"]
 CMD ["--help"]

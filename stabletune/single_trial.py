@@ -10,7 +10,7 @@ from typing import Any
 from stabletune.config import Config, load_config
 from stabletune.config.preflight import check_workload, find_workload
 from stabletune.document import read_value
-from stabletune.errors import ConfigError
+from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.records import Progress, TrialResult
 from stabletune.results.curves import write_curves
@@ -39,10 +39,13 @@ def run_single_trial(
 
     Raises:
         ConfigError: the config or a parameter breaks a rule.
+        OutputFolderError: the output is no folder to write in; known before the run.
     """
     config = load_config(config_path)
     spec = trial_spec(config, 0, _parse(params, config), seed=seed)
     spec = dataclasses.replace(spec, steps=steps or spec.steps, stops_on_spike=False, predicts=False)
+    if output is not None:
+        _make_folder(output)
     from stabletune.trial.worker import run_trial
 
     def report(progress: Progress) -> bool:
@@ -55,6 +58,15 @@ def run_single_trial(
     if output is not None:
         write_curves(output, result)
     return result
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFolderError(
+            f"--output: must be a folder to write in, but got {output}: {error.strerror}. Name another one."
+        ) from error
 
 
 def _parse(params: Sequence[str], config: Config) -> dict[str, Any]:

@@ -145,6 +145,13 @@ def test_a_trial_that_spikes_is_exit_code_4(config, tmp_path):
     assert "spike at step 26" in done.stdout
 
 
+def test_an_output_that_is_a_file_is_refused_before_the_trial_runs(config):
+    done = invoke("trial", config, "--output", config)
+    assert done.exit_code == 2
+    assert "--output: must be a folder to write in" in done.stderr
+    assert "completed" not in done.stderr
+
+
 def test_wrong_parameters_of_a_trial_are_shown_together(config):
     done = invoke("trial", config, "--param", "lr=-1", "--param", "betta2=0.9", "--param", "lr")
     assert done.exit_code == 2

@@ -16,7 +16,7 @@ from tests.results.runs import PARAMS, make_episode, make_measurement, make_resu
 
 CONFIG: dict[str, Any] = {
     "name": "diabetes-mlp",
-    "workload": "/home/me/project/workload.py:build",
+    "workload": "/data/project/workload.py:build",
     "search_space": {
         "lr": {"low": 1e-4, "high": 1e-1, "scale": "log"},
         "beta2": {"low": 0.9, "high": 0.9999, "scale": "log_one_minus"},
