@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import AdamTensor, is_maximizing, read_adam
 from stabletune.signals.curvature.hvp import LossGraph
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
 from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
+from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, SharpnessTracker
 from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
@@ -34,7 +35,7 @@ class Probe:
 
     def read(self, closure: Callable[[], Tensor]) -> tuple[dict[str, Any], float]:
         """Return the fields of a ``Measurement`` and the cost in gradient equivalents."""
-        tensors = read_adam(self._optimizer)
+        tensors = read_tensors(self._optimizer)
         with undisturbed(self._model, [tensor.param for tensor in tensors]):
             if not tensors:
                 return {}, 0.0
@@ -48,7 +49,7 @@ class Probe:
             with torch.no_grad():
                 return self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
 
-    def _read_graph(self, graph: LossGraph, by_param: dict[int, AdamTensor]) -> tuple[dict[str, Any], float]:
+    def _read_graph(self, graph: LossGraph, by_param: dict[int, AdaptiveTensor]) -> tuple[dict[str, Any], float]:
         if not graph.params or not math.isfinite(graph.loss):
             return {}, GRAPH_COST
         tensors = [by_param[id(param)] for param in graph.params]

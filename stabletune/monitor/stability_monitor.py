@@ -12,16 +12,16 @@ from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import Probe
 from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth, Schedule
 from stabletune.records import Measurement
-from stabletune.signals.adam_state import check_optimizer
+from stabletune.signals.optimizer_state.reading import check_optimizer
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
 
 class StabilityMonitor:
-    """Watches how close training is to the edge where Adam's loss spikes.
+    """Watches how close training is to the edge where the loss of an adaptive optimizer spikes.
 
     Args:
         model: the module being trained, whose buffers, modes and gradients are left as they are.
-        optimizer: torch's Adam or AdamW, or InstrumentedAdamW.
+        optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
         every: measure at each N-th step; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1.

@@ -133,9 +133,11 @@ class InstrumentedAdamW(torch.optim.AdamW):
         factor = 1.0
         if self._grad_norm is not None:
             factor = min(1.0, float(self.param_groups[0]["max_grad_norm"]) / (float(self._grad_norm) + 1e-6))
-        if param in self._update_factors:
-            factor *= float(self._update_factors[param])
-        return factor
+        return factor * self.lr_factor(param)
+
+    def lr_factor(self, param: Tensor) -> float:
+        """The factor in (0, 1] by which ``update_clip`` shrank the lr of the last step of ``param``, its decay too."""
+        return float(self._update_factors[param]) if param in self._update_factors else 1.0
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, ``torch.optim.AdamW`` or ``Adam``; limits it lacks stay as they are."""

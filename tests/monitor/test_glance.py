@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stabletune.monitor import StabilityMonitor
 from stabletune.monitor.glance import glance
 from stabletune.optim import InstrumentedAdamW
-from stabletune.signals.adam_state import read_adam
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import sum_second_moments, v_hat_decay, v_hat_staleness
@@ -47,7 +47,7 @@ def test_a_glance_agrees_with_the_signals_it_stands_for(kind: Any, settings: dic
         backward(model, x)
         old = [p.detach().clone() for p in model.parameters()]
         optimizer.step()
-    tensors = read_adam(optimizer)
+    tensors = read_tensors(optimizer)
     raw = [p.grad for p in model.parameters() if p.grad is not None]
     with torch.no_grad():  # the decay enters with the parameters of before the step; close to those of after it
         entering = [g + t.l2 * p for g, t, p in zip(raw, tensors, old, strict=True)]

@@ -41,14 +41,19 @@ def test_the_operator_agrees_with_its_dense_twin(make: Any, l2: float) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_at_beta1_zero_and_late_it_is_half_the_preconditioned_step() -> None:
-    tensor = tensor_with(v=torch.tensor([4.0, 9.0]), n_steps=10**6, beta1=0.0, eps=0.0)
-    torch.testing.assert_close(stability_weights(tensor), 0.05 / torch.tensor([2.0, 3.0]))
+def test_it_is_half_the_preconditioned_clipped_step() -> None:
+    tensor = tensor_with(v=torch.tensor([4.0, 9.0]), correction=1.0, eps=1.0, clip_factor=0.5)
+    torch.testing.assert_close(stability_weights(tensor), 0.025 / torch.tensor([3.0, 4.0]))
 
 
-def test_with_momentum_the_edge_is_at_38_over_the_learning_rate() -> None:
-    tensor = tensor_with(v=torch.ones(1, dtype=torch.float64), n_steps=10**6, eps=0.0)
-    assert float(stability_weights(tensor)) == pytest.approx(0.1 / 38)
+def test_decoupled_decay_takes_its_share_of_the_way_to_the_edge() -> None:
+    tensor = tensor_with(v=torch.ones(1), correction=1.0, eps=0.0, shrinkage=0.5)
+    assert float(stability_weights(tensor)) == pytest.approx(0.1 / 1.5)
+
+
+def test_without_a_preconditioner_every_coordinate_weighs_the_same() -> None:
+    tensor = tensor_with(v=torch.tensor([0.0, 9.0]), is_preconditioned=False)
+    torch.testing.assert_close(stability_weights(tensor), torch.full((2,), 0.05))
 
 
 def test_where_no_step_is_defined_the_weight_is_zero() -> None:
