@@ -34,7 +34,11 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     Cost: five elementwise passes and one transfer: 0.05-0.25 of a gradient on small networks, less on large ones.
     """
     tensors = [t for t in read_tensors(optimizer) if t.param.grad is not None and t.param.numel() > 0]
-    if not tensors or _is_clipped(optimizer) or any(t.param.grad.is_sparse for t in tensors if t.param.grad is not None):
+    if (
+        not tensors
+        or _is_clipped(optimizer)
+        or any(t.param.grad.is_sparse for t in tensors if t.param.grad is not None)
+    ):
         return {}
     with torch.no_grad():
         raw, entering, sums, sums_under_root, scaled = _norms(tensors)

@@ -116,7 +116,7 @@ def _differentiate(
     outputs: Sequence[Tensor], params: Sequence[Tensor], directions: Sequence[Tensor] | None, *, create_graph: bool
 ) -> tuple[Tensor | None, ...]:
     try:
-        return torch.autograd.grad(
+        found = torch.autograd.grad(
             outputs, params, directions, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
     except torch.OutOfMemoryError:
@@ -127,3 +127,4 @@ def _differentiate(
             f"{str(error).splitlines()[0]} Give a probe that calls the uncompiled model (torch.compile has no double "
             "backward) and uses checkpoint(use_reentrant=False)."
         ) from error
+    return tuple(piece if piece is None or not piece.is_sparse else piece.to_dense() for piece in found)
