@@ -66,7 +66,7 @@ def _averages_what_is_left(optimizer: torch.optim.Optimizer, tensors: Sequence[A
 
 
 def _decay(tensors: Sequence[AdaptiveTensor], squares: Sequence[float], sums: Sequence[float]) -> float | None:
-    """``signals.v_hat_decay`` with the sums of the step before taken from v_{t-1} = (v_t - s g²) / b2, s what of g² enters v."""
+    """``signals.v_hat_decay`` with the sums of the step before taken from v_{t-1} = (v_t - (1-b2) g²) / b2."""
     new = [t.entry_share * square for t, square in zip(tensors, squares, strict=True)]
     decayed = sum(sums) - sum(new)
     total = sum((v - n) / t.beta2 for t, v, n in zip(tensors, sums, new, strict=True))

@@ -61,7 +61,8 @@ def v_hat_decay(before: SecondMomentSums, after: SecondMomentSums) -> float | No
         after: the sums after step t.
 
     Returns:
-        The ratio of logarithms; None if some parameter did not take exactly one step between, v is zero, or v never decays (Adagrad).
+        The ratio of logarithms; None if some parameter did not take exactly one step between, v is zero, or it never
+        decays (Adagrad).
 
     Cost: none beyond the sums.
     """

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.curvature.preconditioner import is_at_floor
 from stabletune.signals.gradient_curvature import gradient_curvature
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, Sharpness, SharpnessTracker
 from tests.reference.dense_sharpness import dense_hessian, dense_sharpness, dense_spectrum, weights
 from tests.signals.problems import Quadratic, operator_of, tanh_regression, train

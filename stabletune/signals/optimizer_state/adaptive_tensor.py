@@ -1,6 +1,6 @@
 """The nouns: what a rule reads of one parameter (``ParameterState``), what the signals see of it (``AdaptiveTensor``).
 
-In: a parameter with its group, state and counters. Out: numbers and references to tensors; nothing is copied or changed.
+In: a parameter with its group, state and counters. Out: numbers and references to tensors; nothing is changed.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_complex_parameters_are_refused(kind: type[torch.optim.Optimizer]) -> No
     p = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
     optimizer = kind([p], lr=0.1)
     train(optimizer, lambda: p.abs().square().sum(), 1)
-    with pytest.raises(MeasurementError, match="parameters must be real, but got torch.complex64"):
+    with pytest.raises(MeasurementError, match=r"parameters must be real, but got torch\.complex64"):
         read_tensors(optimizer)
 
 
