@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
-from stabletune.signals.optimizer_state.reading import read_tensors
+from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 
 _ROUNDING = 1.01
 
@@ -34,14 +34,10 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     Cost: five elementwise passes and one transfer: 0.05-0.25 of a gradient on small networks, less on large ones.
     """
     tensors = [t for t in read_tensors(optimizer) if t.param.grad is not None and t.param.numel() > 0]
-    if (
-        not tensors
-        or _is_clipped(optimizer)
-        or any(t.param.grad.is_sparse for t in tensors if t.param.grad is not None)
-    ):
+    if not tensors or _is_clipped(optimizer) or any(g.is_sparse for g in _gradients(tensors)):
         return {}
     with torch.no_grad():
-        raw, entering, sums, sums_under_root, scaled = _norms(tensors)
+        raw, entering, sums, sums_under_root, scaled = _norms(tensors, sign=-1.0 if is_maximizing(optimizer) else 1.0)
     squares = [norm * norm for norm in entering]
     total = sum(squares)
     if not 0 < total < math.inf or not all(map(math.isfinite, [*sums, *sums_under_root])):
@@ -75,10 +71,14 @@ def _decay(tensors: Sequence[AdaptiveTensor], squares: Sequence[float], sums: Se
     return math.log(sum(sums) / total) / math.log(decayed / total)
 
 
-def _norms(tensors: Sequence[AdaptiveTensor]) -> list[list[float]]:
+def _gradients(tensors: Sequence[AdaptiveTensor]) -> list[Tensor]:
+    return [t.param.grad for t in tensors if t.param.grad is not None]
+
+
+def _norms(tensors: Sequence[AdaptiveTensor], *, sign: float) -> list[list[float]]:
     """Per tensor ‖∇‖, ‖g‖ with the coupled decay, ‖v‖₁, that under the root and ‖g / max(√v̂, ε)‖, fetched together."""
-    raw = [t.param.grad for t in tensors if t.param.grad is not None]
-    entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(raw, tensors, strict=True)]
+    raw = _gradients(tensors)
+    entering = [sign * g + t.l2 * t.param if t.l2 else g for g, t in zip(raw, tensors, strict=True)]
     moments, under_root = [t.second_moment for t in tensors], [t.denominator_moment for t in tensors]
     roots = list(torch._foreach_sqrt(under_root))
     torch._foreach_mul_(roots, [t.correction**-0.5 for t in tensors])

@@ -195,6 +195,7 @@ def test_every_optimizer_is_read_in_agreement_with_the_dense_twin(kind: Any, set
     assert all((reading.v_hat_decay is None) == (kind is torch.optim.Adagrad) for reading in readings[1:])
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_sparse_gradients_are_measured_like_dense_ones() -> None:
     readings = []
     for sparse in (False, True):

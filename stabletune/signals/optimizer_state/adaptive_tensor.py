@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclasses.dataclass(frozen=True)
-class ParameterState:
+class ParameterState(NamedTuple):
     """One parameter, its group and its state; ``counters`` are the 0-dimensional entries of the state, as numbers.
 
     ``l2`` is the coupled decay that enters the gradient, ``shrinkage`` the share that decoupled decay takes off the

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stabletune.errors import MeasurementError
+from stabletune.optim import InstrumentedAdamW
 from stabletune.signals.optimizer_state.adagrad import read_adagrad
 from stabletune.signals.optimizer_state.adam import read_adam
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor, ParameterState
@@ -27,7 +28,7 @@ RULES: dict[type[torch.optim.Optimizer], Callable[[ParameterState], AdaptiveTens
     torch.optim.RMSprop: read_rmsprop,
     torch.optim.Adagrad: read_adagrad,
 }
-SUPPORTED = f"{', '.join(f'torch.optim.{kind.__name__}' for kind in RULES)} and stabletune.InstrumentedAdamW"
+SUPPORTED = f"{', '.join(f'torch.optim.{kind.__name__}' for kind in RULES)} and stabletune.{InstrumentedAdamW.__name__}"
 _COUNTERS = ("step", "mu_product")
 
 
@@ -80,17 +81,16 @@ def _parameter_state(
         raise MeasurementError(
             f"StabilityMonitor: parameters must be real, but got {param.dtype}. Hold real and imaginary parts apart."
         )
-    decay = float(group["weight_decay"])
     is_decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
-    clip_factor, lr_factor = (getattr(optimizer, name, None) for name in ("clip_factor", "lr_factor"))
+    clips = optimizer if isinstance(optimizer, InstrumentedAdamW) else None
     return ParameterState(
         param=param,
         group=group,
         state=optimizer.state[param],
         counters=counters,
-        l2=0.0 if is_decoupled else decay,
-        shrinkage=_shrinkage(group, 1.0 if lr_factor is None else lr_factor(param)) if is_decoupled else 0.0,
-        clip_factor=1.0 if clip_factor is None else clip_factor(param),
+        l2=0.0 if is_decoupled else float(group["weight_decay"]),
+        shrinkage=_shrinkage(group, clips.lr_factor(param) if clips else 1.0) if is_decoupled else 0.0,
+        clip_factor=clips.clip_factor(param) if clips else 1.0,
     )
 
 
