@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from stabletune.monitor.glance import glance
-from stabletune.monitor.reading import Probe
-from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth, Schedule
+from stabletune.monitor.reading import Probe, Reading
+from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
+from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
-from stabletune.signals.optimizer_state.reading import check_optimizer
+from stabletune.signals.frozen_curvature import FrozenCurvature, fastest_growth
+from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
 
@@ -45,11 +47,14 @@ class StabilityMonitor:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
-        self._reader = Probe(model, optimizer)
+        self._reader = Probe(model, optimizer, is_thorough=every is not None)
+        self._curvature: FrozenCurvature | None = None
         self._schedule = _schedule(every, overhead, steps)
         self._n_steps = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
+        self._glance_at_state = CountedOnce(lambda: glance(optimizer), GLANCE_COST)
+        self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
 
     @property
     def spent(self) -> float:
@@ -80,6 +85,8 @@ class StabilityMonitor:
         """
         self._n_steps += 1
         measurement = None
+        if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
+            self._look()
         if self._schedule.is_due(self._n_steps):
             measurement = self.measure(loss, closure)
         elif self._probe is None and self._schedule.is_glance_due(self._n_steps):
@@ -91,18 +98,34 @@ class StabilityMonitor:
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
         """Measure now, due or not, and charge the budget."""
         closure = self._probe or closure
-        fields, cost = self._reader.read(closure) if closure is not None else ({}, 0.0)
-        if self._before is not None:
-            fields["v_hat_decay"] = v_hat_decay(self._before, sum_second_moments(self._optimizer))
+        reading = self._reader.read(closure) if closure is not None else Reading({}, 0.0)
+        fields = reading.fields | {"v_hat_decay": self._decay()}
         measurement = self._measurement(loss, fields)
-        self._spent += cost
-        self._schedule.record(measurement, cost)
+        self._curvature = reading.curvature
+        self._spent += reading.cost
+        self._schedule.record(measurement, reading.cost)
         return measurement
 
+    def _decay(self) -> float | None:
+        if self._before is not None:
+            return v_hat_decay(self._before, sum_second_moments(self._optimizer))
+        return glance(self._optimizer).get("v_hat_decay")
+
+    def _look(self) -> None:
+        ratio, growth = self._look_ahead(self._reader.gradient_work)
+        self._spent += self._look_ahead.cost
+        self._schedule.record_look(self._n_steps, ratio, growth, self._look_ahead.cost)
+
+    def _frozen_ratio_and_growth(self) -> tuple[float | None, float]:
+        tensors = read_tensors(self._optimizer)
+        with torch.no_grad():
+            ratio = None if self._curvature is None else self._curvature.ratio_now(tensors)
+        return ratio, fastest_growth(tensors)
+
     def _glance(self, loss: Tensor | float) -> Measurement | None:
-        fields = glance(self._optimizer)
-        self._spent += GLANCE_COST
-        self._schedule.record_glance(GLANCE_COST)
+        fields = self._glance_at_state(self._reader.gradient_work)
+        self._spent += self._glance_at_state.cost
+        self._schedule.record_glance(self._glance_at_state.cost)
         return self._measurement(loss, fields) if fields else None
 
     def _measurement(self, loss: Tensor | float, fields: dict[str, Any]) -> Measurement:

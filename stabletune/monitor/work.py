@@ -1,0 +1,71 @@
+"""What measuring costs, counted instead of timed, so that the same seed gives the same readings.
+
+In: any torch code run inside. Out: an estimate of its time on one core, of which only ratios are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+NANOSECONDS_PER_CALL = 5000.0
+NANOSECONDS_PER_TENSOR = 1000.0
+NANOSECONDS_PER_FLOP = 0.0125
+NANOSECONDS_PER_BYTE = 0.05
+
+
+class WorkCounter(TorchDispatchMode):
+    """Adds up calls and tensors passed, floating-point operations of products and convolutions, and bytes moved.
+
+    5 µs a call and 1 µs a tensor (dispatch and autograd), 80 GFLOP/s, 20 GB/s: one core of a server.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nanoseconds = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count it; views are free."""
+        keywords = kwargs or {}
+        out = func(*args, **keywords)
+        if func.is_view:
+            return out
+        tensors = [leaf for leaf in tree_leaves((args, keywords, out)) if isinstance(leaf, torch.Tensor)]
+        n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        count = flop_registry.get(func._overloadpacket)
+        flops = count(*args, **keywords, out_val=out) if count is not None else 0
+        self.nanoseconds += NANOSECONDS_PER_CALL + NANOSECONDS_PER_TENSOR * len(tensors)
+        self.nanoseconds += NANOSECONDS_PER_FLOP * flops + NANOSECONDS_PER_BYTE * n_bytes
+        return out
+
+
+Result = TypeVar("Result")
+
+
+class CountedOnce(Generic[Result]):
+    """Something done again and again, whose cost in gradients is counted the first time a gradient's work is known.
+
+    Args:
+        action: what is done.
+        assumed: its cost until then.
+    """
+
+    def __init__(self, action: Callable[[], Result], assumed: float) -> None:
+        self._action = action
+        self._is_counted = False
+        self.cost = assumed
+
+    def __call__(self, gradient_work: float | None) -> Result:
+        """Do it; ``gradient_work`` in nanoseconds of a ``WorkCounter``, None if not known yet."""
+        if self._is_counted or not gradient_work:
+            return self._action()
+        with WorkCounter() as counter:
+            result = self._action()
+        self.cost = counter.nanoseconds / gradient_work
+        self._is_counted = True
+        return result
