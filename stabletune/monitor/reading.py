@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stabletune.signals.adam_state import AdamTensor, is_maximizing, read_adam
-from stabletune.signals.curvature.hvp import LossGraph
+from stabletune.signals.curvature.handwritten import RELATIVE_STEP, check_second_derivative, displaced
+from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
 from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
@@ -31,25 +32,50 @@ class Probe:
         self._optimizer = optimizer
         self._tracker = SharpnessTracker()
         self._masked_tracker = MaskedSharpnessTracker()
+        self._has_checked_derivatives = False
 
     def read(self, closure: Callable[[], Tensor]) -> tuple[dict[str, Any], float]:
         """Return the fields of a ``Measurement`` and the cost in gradient equivalents."""
         tensors = read_adam(self._optimizer)
-        with undisturbed(self._model, [tensor.param for tensor in tensors]):
-            if not tensors:
-                return {}, 0.0
-            sign = -1.0 if is_maximizing(self._optimizer) else 1.0
-            graph = LossGraph(
-                closure,
-                [tensor.param for tensor in tensors],
-                sign=sign,
-                has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
-            )
-            with torch.no_grad():
-                return self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+        if not tensors:
+            return {}, 0.0
+        params = [tensor.param for tensor in tensors]
+        with undisturbed(self._model, params):
+            graph = self._graph(closure, params)
+            with torch.no_grad(), full_precision(graph.like):
+                fields, cost = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+        if graph.handwritten and fields and not self._has_checked_derivatives:
+            cost += self._check_derivatives(graph, closure)
+        return fields, cost
+
+    def _graph(self, closure: Callable[[], Tensor], params: Sequence[Tensor]) -> LossGraph:
+        return LossGraph(
+            closure,
+            params,
+            sign=-1.0 if is_maximizing(self._optimizer) else 1.0,
+            has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
+        )
+
+    def _check_derivatives(self, graph: LossGraph, closure: Callable[[], Tensor]) -> float:
+        """Prove the Hessian products once, where a custom function could be wrong in silence; return the cost."""
+        gradient = graph.gradient()
+        size = math.sqrt(sum(float(param.detach().double().square().sum()) for param in graph.params))
+        norm = float(gradient.norm())
+        if not 0 < norm < math.inf or size == 0:
+            return 0.0
+
+        def gradient_at(step: float) -> Tensor:
+            # each time from the random state that the graph was built from, so that dropout draws the same mask
+            with undisturbed(self._model, graph.params), displaced(graph.params, gradient, step):
+                return self._graph(closure, graph.params).gradient()
+
+        image = graph.product(gradient)
+        check_second_derivative(gradient, image, gradient_at, step=RELATIVE_STEP * size / norm, names=graph.handwritten)
+        self._has_checked_derivatives = True
+        return PRODUCT_COST + 2 * GRAPH_COST
 
     def _read_graph(self, graph: LossGraph, by_param: dict[int, AdamTensor]) -> tuple[dict[str, Any], float]:
-        if not graph.params or not math.isfinite(graph.loss):
+        if not math.isfinite(graph.loss):
             return {}, GRAPH_COST
         tensors = [by_param[id(param)] for param in graph.params]
         norm = gradient_norm(graph.gradients)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
-from stabletune.monitor.reading import Probe
+from stabletune.monitor.reading import GRAPH_COST, Probe
 from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth, Schedule
 from stabletune.records import Measurement
 from stabletune.signals.adam_state import check_optimizer
@@ -50,6 +51,7 @@ class StabilityMonitor:
         self._n_steps = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
+        self._measures_curvature = True
 
     @property
     def spent(self) -> float:
@@ -76,28 +78,46 @@ class StabilityMonitor:
             The measurement, or None when none was due.
 
         Raises:
-            MeasurementError: the loss cannot be differentiated twice.
+            MeasurementError: the loss cannot be differentiated twice. Everything is as it was before, the attempt is
+                charged to the budget, and the next call may follow; ``forgo_curvature`` ends the attempts.
         """
         self._n_steps += 1
-        measurement = None
-        if self._schedule.is_due(self._n_steps):
-            measurement = self.measure(loss, closure)
-        elif self._probe is None and self._schedule.is_glance_due(self._n_steps):
-            measurement = self._glance(loss)
-        is_next_due = self._schedule.is_due(self._n_steps + 1)
-        self._before = sum_second_moments(self._optimizer) if is_next_due else None
-        return measurement
+        try:
+            if self._schedule.is_due(self._n_steps):
+                return self.measure(loss, closure)
+            if self._probe is None and self._schedule.is_glance_due(self._n_steps):
+                return self._glance(loss)
+            return None
+        finally:
+            is_next_due = self._schedule.is_due(self._n_steps + 1)
+            self._before = sum_second_moments(self._optimizer) if is_next_due else None
 
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
         """Measure now, due or not, and charge the budget."""
         closure = self._probe or closure
-        fields, cost = self._reader.read(closure) if closure is not None else ({}, 0.0)
+        try:
+            fields, cost = self._read(closure)
+        except MeasurementError as error:
+            self._charge(self._measurement(loss, {}), GRAPH_COST)
+            raise MeasurementError(f"step {self._n_steps}: {error}") from error
         if self._before is not None:
             fields["v_hat_decay"] = v_hat_decay(self._before, sum_second_moments(self._optimizer))
         measurement = self._measurement(loss, fields)
+        self._charge(measurement, cost)
+        return measurement
+
+    def forgo_curvature(self) -> None:
+        """From now on read only what needs no closure: v̂ staleness and decay, update size, gradient norm."""
+        self._measures_curvature = False
+
+    def _read(self, closure: Callable[[], Tensor] | None) -> tuple[dict[str, Any], float]:
+        if not self._measures_curvature:
+            return dict(glance(self._optimizer)), GLANCE_COST
+        return self._reader.read(closure) if closure is not None else ({}, 0.0)
+
+    def _charge(self, measurement: Measurement, cost: float) -> None:
         self._spent += cost
         self._schedule.record(measurement, cost)
-        return measurement
 
     def _glance(self, loss: Tensor | float) -> Measurement | None:
         fields = glance(self._optimizer)

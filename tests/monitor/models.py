@@ -204,9 +204,10 @@ def physics_informed() -> Task:
 def functional_call() -> Task:
     model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1))
     x = inputs(16, 3)
-    return model, lambda m: (
-        torch.func.functional_call(m, dict(m.named_parameters()), (like(m, x),)) - 1
-    ).square().mean()
+    return (
+        model,
+        lambda m: (torch.func.functional_call(m, dict(m.named_parameters()), (like(m, x),)) - 1).square().mean(),
+    )
 
 
 def per_sample_gradients_of_torch_func() -> Task:
