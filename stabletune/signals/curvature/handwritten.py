@@ -74,9 +74,9 @@ def check_reached(loss: Tensor, nodes: Sequence[Node], unreached: Sequence[Tenso
             leaf.grad = gradient
     if n_passed_by:
         raise MeasurementError(
-            "StabilityMonitor: the loss must be differentiable twice, but a backward pass within the backward "
-            f"pass hides {n_passed_by} parameters ({', '.join(names)}). Use checkpoint(use_reentrant=False), or give a probe that "
-            "calls the model without it."
+            "StabilityMonitor: the loss must be differentiable twice, but a backward pass within the backward pass "
+            f"hides {n_passed_by} parameters ({', '.join(names)}). Use checkpoint(use_reentrant=False), or give a "
+            "probe that calls the model without it."
         )
 
 
