@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stabletune.signals.adam_state import AdamTensor, is_maximizing, read_adam
-from stabletune.signals.curvature.handwritten import RELATIVE_STEP, check_second_derivative, displaced
+from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
 from stabletune.signals.gradient_curvature import alignment, gradient_curvature
@@ -57,20 +57,15 @@ class Probe:
         )
 
     def _check_derivatives(self, graph: LossGraph, closure: Callable[[], Tensor]) -> float:
-        """Prove the Hessian products once, where a custom function could be wrong in silence; return the cost."""
-        gradient = graph.gradient()
-        size = math.sqrt(sum(float(param.detach().double().square().sum()) for param in graph.params))
-        norm = float(gradient.norm())
-        if not 0 < norm < math.inf or size == 0:
-            return 0.0
+        """Put the Hessian products to the test, where a custom function could be wrong in silence; return the cost."""
 
-        def gradient_at(step: float) -> Tensor:
+        def gradient_at(direction: Tensor, step: float) -> Tensor:
             # each time from the random state that the graph was built from, so that dropout draws the same mask
-            with undisturbed(self._model, graph.params), displaced(graph.params, gradient, step):
+            with undisturbed(self._model, graph.params), displaced(graph.params, direction, step):
                 return self._graph(closure, graph.params).gradient()
 
-        image = graph.product(gradient)
-        check_second_derivative(gradient, image, gradient_at, step=RELATIVE_STEP * size / norm, names=graph.handwritten)
+        with torch.no_grad(), full_precision(graph.like):
+            check_second_derivative(graph, gradient_at)
         self._has_checked_derivatives = True
         return PRODUCT_COST + 2 * GRAPH_COST
 

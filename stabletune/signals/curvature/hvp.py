@@ -37,7 +37,11 @@ class LossGraph:
     Raises:
         MeasurementError: the loss is not a differentiable scalar, or some operation cannot be differentiated twice.
 
-    Cost: about 1.5 gradients to build, and memory for the graph until the object goes; 2 gradients per product.
+    Where the graph holds float16, gradients and vectors are scaled by powers of two: unscaled, those below 6e-8 vanish
+    and S was off by 18 %.
+
+    Cost: about 1.5 gradients to build, one more with float16, and memory for the graph until the object goes; 2
+    gradients per product.
     """
 
     def __init__(
@@ -61,11 +65,7 @@ class LossGraph:
                 found = _differentiate([sign * self._scale * loss.sum()], params, None, create_graph=True)
             unreached = [param for param, gradient in zip(params, found, strict=True) if gradient is None]
             check_reached(loss, nodes, unreached, self.handwritten)
-        if len(unreached) == len(params):
-            raise MeasurementError(
-                "StabilityMonitor: the loss of the probe or closure must depend on the optimizer's parameters, but it "
-                "has a gradient for none of them. Return the loss of the model that this optimizer trains."
-            )
+        _check_gradients(found)
         self.params = [param for param, gradient in zip(params, found, strict=True) if gradient is not None]
         self._scaled_gradients = [gradient for gradient in found if gradient is not None]
         self.gradients = [self._unscaled(gradient) for gradient in self._scaled_gradients]
@@ -159,6 +159,18 @@ def _check_loss(loss: object) -> None:
         raise MeasurementError(
             "StabilityMonitor: the loss of the probe or closure must depend on the parameters through autograd, "
             "but got one without a gradient. Compute it anew, without no_grad or detach."
+        )
+
+
+def _check_gradients(found: Sequence[Tensor | None]) -> None:
+    if all(gradient is None for gradient in found):
+        raise MeasurementError(
+            "StabilityMonitor: the loss of the probe or closure must depend on the optimizer's parameters, but it has a "
+            "gradient for none of them. Return the loss of the model that this optimizer trains."
+        )
+    if any(gradient is not None and gradient.layout != torch.strided for gradient in found):
+        raise MeasurementError(
+            "StabilityMonitor: gradients must be dense, but got a sparse one. Use nn.Embedding(sparse=False)."
         )
 
 
