@@ -67,7 +67,7 @@ class Probe:
         with torch.no_grad(), full_precision(graph.like):
             check_second_derivative(graph, gradient_at)
         self._has_checked_derivatives = True
-        return PRODUCT_COST + 2 * GRAPH_COST
+        return PRODUCT_COST + 4 * GRAPH_COST
 
     def _read_graph(self, graph: LossGraph, by_param: dict[int, AdamTensor]) -> tuple[dict[str, Any], float]:
         if not math.isfinite(graph.loss):

@@ -15,7 +15,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stabletune.errors import MeasurementError
-from stabletune.signals.curvature.handwritten import check_reached, handwritten_in, holds_float16, nodes_of
+from stabletune.signals.curvature.handwritten import (
+    check_not_once,
+    check_reached,
+    handwritten_in,
+    holds_float16,
+    nodes_of,
+)
 
 
 def flatten(tensors: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -66,6 +72,7 @@ class LossGraph:
             unreached = [param for param, gradient in zip(params, found, strict=True) if gradient is None]
             check_reached(loss, nodes, unreached, self.handwritten)
         _check_gradients(found)
+        check_not_once(found, self.handwritten)
         self.params = [param for param, gradient in zip(params, found, strict=True) if gradient is not None]
         self._scaled_gradients = [gradient for gradient in found if gradient is not None]
         self.gradients = [self._unscaled(gradient) for gradient in self._scaled_gradients]
@@ -165,8 +172,8 @@ def _check_loss(loss: object) -> None:
 def _check_gradients(found: Sequence[Tensor | None]) -> None:
     if all(gradient is None for gradient in found):
         raise MeasurementError(
-            "StabilityMonitor: the loss of the probe or closure must depend on the optimizer's parameters, but it has a "
-            "gradient for none of them. Return the loss of the model that this optimizer trains."
+            "StabilityMonitor: the loss of the probe or closure must depend on the optimizer's parameters, but it has "
+            "a gradient for none of them. Return the loss of the model that this optimizer trains."
         )
     if any(gradient is not None and gradient.layout != torch.strided for gradient in found):
         raise MeasurementError(
