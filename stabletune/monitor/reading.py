@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stabletune.monitor.work import WorkCounter
-from stabletune.signals.curvature.hvp import LossGraph
+from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
+from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
 from stabletune.signals.frozen_curvature import FrozenCurvature
 from stabletune.signals.gradient_curvature import GradientCurvature, alignment, gradient_curvature
@@ -60,27 +61,48 @@ class Probe:
         self._n_readings = 0
         self._product_cost: float | None = None
         self.gradient_work: float | None = None
+        self._has_checked_derivatives = False
 
     def read(self, closure: Callable[[], Tensor]) -> Reading:
         """Measure now."""
         tensors = read_tensors(self._optimizer)
-        with undisturbed(self._model, [tensor.param for tensor in tensors]):
-            if not tensors:
-                return Reading({}, 0.0)
+        if not tensors:
+            return Reading({}, 0.0)
+        params = [tensor.param for tensor in tensors]
+        with undisturbed(self._model, params):
             with self._counted() as building:
-                graph = LossGraph(
-                    closure,
-                    [tensor.param for tensor in tensors],
-                    sign=-1.0 if is_maximizing(self._optimizer) else 1.0,
-                    has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
-                )
+                graph = self._graph(closure, params)
             if building is not None:
                 self.gradient_work = building.nanoseconds
-            with torch.no_grad():
-                return self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+            with torch.no_grad(), full_precision(graph.like):
+                reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+        if graph.handwritten and reading.fields and not self._has_checked_derivatives:
+            self._check_derivatives(graph, closure)
+            return dataclasses.replace(reading, cost=reading.cost + PRODUCT_COST + 4 * GRAPH_COST)
+        return reading
+
+    def _graph(self, closure: Callable[[], Tensor], params: Sequence[Tensor]) -> LossGraph:
+        return LossGraph(
+            closure,
+            params,
+            sign=-1.0 if is_maximizing(self._optimizer) else 1.0,
+            has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
+        )
+
+    def _check_derivatives(self, graph: LossGraph, closure: Callable[[], Tensor]) -> None:
+        """Put the Hessian products to the test, once, where a custom function could be wrong in silence."""
+
+        def gradient_at(direction: Tensor, step: float) -> Tensor:
+            # each time from the random state that the graph was built from, so that dropout draws the same mask
+            with undisturbed(self._model, graph.params), displaced(graph.params, direction, step):
+                return self._graph(closure, graph.params).gradient()
+
+        with torch.no_grad(), full_precision(graph.like):
+            check_second_derivative(graph, gradient_at)
+        self._has_checked_derivatives = True
 
     def _read_graph(self, graph: LossGraph, by_param: dict[int, AdaptiveTensor]) -> Reading:
-        if not graph.params or not math.isfinite(graph.loss):
+        if not math.isfinite(graph.loss):
             return Reading({}, GRAPH_COST)
         tensors = [by_param[id(param)] for param in graph.params]
         norm = gradient_norm(graph.gradients)

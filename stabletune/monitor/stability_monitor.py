@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
-from stabletune.monitor.reading import Probe, Reading
+from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
 from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
 from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
@@ -53,6 +54,7 @@ class StabilityMonitor:
         self._n_steps = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
+        self._measures_curvature = True
         self._glance_at_state = CountedOnce(lambda: glance(optimizer), GLANCE_COST)
         self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
 
@@ -81,30 +83,47 @@ class StabilityMonitor:
             The measurement, or None when none was due.
 
         Raises:
-            MeasurementError: the loss cannot be differentiated twice.
+            MeasurementError: the loss cannot be differentiated twice. Everything is as it was before, the attempt is
+                charged to the budget, and the next call may follow; ``forgo_curvature`` ends the attempts.
         """
         self._n_steps += 1
-        measurement = None
-        if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
-            self._look()
-        if self._schedule.is_due(self._n_steps):
-            measurement = self.measure(loss, closure)
-        elif self._probe is None and self._schedule.is_glance_due(self._n_steps):
-            measurement = self._glance(loss)
-        is_next_due = self._schedule.is_due(self._n_steps + 1)
-        self._before = sum_second_moments(self._optimizer) if is_next_due else None
-        return measurement
+        try:
+            if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
+                self._look()
+            if self._schedule.is_due(self._n_steps):
+                return self.measure(loss, closure)
+            if self._probe is None and self._schedule.is_glance_due(self._n_steps):
+                return self._glance(loss)
+            return None
+        finally:
+            is_next_due = self._schedule.is_due(self._n_steps + 1)
+            self._before = sum_second_moments(self._optimizer) if is_next_due else None
 
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
         """Measure now, due or not, and charge the budget."""
         closure = self._probe or closure
-        reading = self._reader.read(closure) if closure is not None else Reading({}, 0.0)
-        fields = reading.fields | {"v_hat_decay": self._decay()}
-        measurement = self._measurement(loss, fields)
+        try:
+            reading = self._read(closure)
+        except MeasurementError as error:
+            self._charge(self._measurement(loss, {}), GRAPH_COST)
+            raise MeasurementError(f"step {self._n_steps}: {error}") from error
+        measurement = self._measurement(loss, {"v_hat_decay": self._decay()} | reading.fields)
         self._curvature = reading.curvature
-        self._spent += reading.cost
-        self._schedule.record(measurement, reading.cost)
+        self._charge(measurement, reading.cost)
         return measurement
+
+    def forgo_curvature(self) -> None:
+        """From now on read only what needs no closure: v̂ staleness and decay, update size, gradient norm."""
+        self._measures_curvature = False
+
+    def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
+        if not self._measures_curvature:
+            return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
+        return self._reader.read(closure) if closure is not None else Reading({}, 0.0)
+
+    def _charge(self, measurement: Measurement, cost: float) -> None:
+        self._spent += cost
+        self._schedule.record(measurement, cost)
 
     def _decay(self) -> float | None:
         if self._before is not None:

@@ -19,14 +19,14 @@ NANOSECONDS_PER_FLOP = 0.0125
 NANOSECONDS_PER_BYTE = 0.05
 
 
-class WorkCounter(TorchDispatchMode):
+class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up calls and tensors passed, floating-point operations of products and convolutions, and bytes moved.
 
     5 µs a call and 1 µs a tensor (dispatch and autograd), 80 GFLOP/s, 20 GB/s: one core of a server.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.nanoseconds = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

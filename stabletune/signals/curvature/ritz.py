@@ -201,9 +201,7 @@ def _beyond(
     return frame, gram, np.hstack([across.T, among @ mixing.T]), starts, known
 
 
-def _orthonormal(
-    gram: Matrix, known: Sequence[float], *, floor: float, n_exact: int
-) -> tuple[Matrix, list[float]]:
+def _orthonormal(gram: Matrix, known: Sequence[float], *, floor: float, n_exact: int) -> tuple[Matrix, list[float]]:
     """Orthonormalize vectors given their Gram matrix; what is mostly known or too short is left out.
 
     Remembered vectors had length 1; the last ``n_exact`` are residuals, which count from ``floor`` on.
