@@ -16,7 +16,7 @@ from stabletune.signals.curvature.handwritten import check_second_derivative, di
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
 from stabletune.signals.frozen_curvature import FrozenCurvature
-from stabletune.signals.gradient_curvature import GradientCurvature, alignment, gradient_curvature
+from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
@@ -27,7 +27,7 @@ from stabletune.signals.v_hat_staleness import v_hat_staleness
 
 GRAPH_COST = 1.0
 PRODUCT_COST = 2.0
-GRADIENT_CURVATURE_EVERY = 3
+FULL_EVERY = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,9 @@ class Probe:
     Args:
         model: whose buffers and modes are kept.
         optimizer: what the loss is seen through.
-        is_thorough: whether every reading holds every field, as exactly as near the edge; otherwise the curvature
-            along the gradient, a product of its own, is read every third time and where S is sought anew.
+        is_thorough: whether every reading holds every field, as exactly as near the edge; otherwise what takes products
+            of its own, the curvature along the gradient and S without the ε floor where the floor has a part in S, is
+            read every third time and where S is sought anew.
     """
 
     def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, is_thorough: bool) -> None:
@@ -110,10 +111,7 @@ class Probe:
             return Reading({}, GRAPH_COST)
         entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
         operator = PreconditionedHessian(graph, tensors)
-        with self._counted() as producing:
-            fields, curvature = self._read_curvature(operator, is_at_floor(tensors, graph.like), graph.params)
-        if producing is not None and self.gradient_work and operator.n_products:
-            self._product_cost = producing.nanoseconds / self.gradient_work / operator.n_products
+        fields, curvature = self._read_curvature(operator, is_at_floor(tensors, graph.like), graph.params)
         free = {
             "gradient_norm": norm,
             "v_hat_staleness": v_hat_staleness(tensors, entering),
@@ -125,7 +123,12 @@ class Probe:
     def _read_curvature(
         self, operator: PreconditionedHessian, floor: Tensor, params: list[Tensor]
     ) -> tuple[dict[str, Any], FrozenCurvature | None]:
-        along = self._read_gradient_curvature(operator)
+        self._n_readings += 1
+        is_full = self._is_thorough or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
+        with self._counted() as producing:
+            along = gradient_curvature(operator) if is_full else None
+        if producing is not None and self.gradient_work and operator.n_products:
+            self._product_cost = producing.nanoseconds / self.gradient_work
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
@@ -133,19 +136,15 @@ class Probe:
         sharpness = self._tracker.measure(operator, along)
         if sharpness is None:
             return fields, None
-        curvature = FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), params)
-        return fields | {
+        if is_full or self._masked_tracker.is_free(floor, sharpness):
+            fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
+        fields |= {
             "sharpness_ratio": sharpness.ratio,
-            "sharpness_ratio_masked": self._masked_tracker.measure(operator, floor, sharpness),
             "residual": sharpness.residual,
             "has_converged": sharpness.has_converged,
             "alignment": alignment(operator.scaled_gradient, sharpness.direction),
-        }, curvature
-
-    def _read_gradient_curvature(self, operator: PreconditionedHessian) -> GradientCurvature | None:
-        self._n_readings += 1
-        is_due = self._n_readings % GRADIENT_CURVATURE_EVERY == 0
-        return gradient_curvature(operator) if self._is_thorough or is_due or self._tracker.is_restart_due else None
+        }
+        return fields, FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), params)
 
     def _counted(self) -> contextlib.AbstractContextManager[WorkCounter | None]:
         """Count the work of the first reading that has products."""

@@ -28,8 +28,18 @@ HELD_SHARE = 0.05
 HELD_SHARE_NEAR_EDGE = 0.75
 MOST_HELD = 60.0
 SHORTEST_GAP = 3
-FOLLOWED_COSTS = 3.0
+FOLLOWED_COSTS = 6.0
+LONGEST_EPISODE = 60
+STEADY_GAP = 20
+FALLEN = 0.97
+FALLING_LOOK = 10
+CLOSE = 0.93
+CLOSE_STEPS = 30
+APPROACH_COSTS = 2.5
+PAST_EDGE = 2.0
 LONGEST_LOOK = 50
+LEARNING_RATE = 0.3
+LARGEST_LEAD = 0.02
 
 
 class Schedule(Protocol):
@@ -91,7 +101,7 @@ class Budget:
     edge:   a reading, from all there is, once S may have passed 1 since it was last below:
             S_frozen exp(u Δt) ≥ 1,  S_frozen by ``FrozenCurvature``, u how fast S has lately run ahead of it
             and every 3 steps while S is above 1, as long as two more could be paid for
-    looks:  S_frozen is asked for when S could be halfway to 1, if nothing entered v and H ran ahead at u
+    looks:  S_frozen is asked for when S could be at 1, if nothing entered v and H ran ahead at u
     glances: a tenth of the income, on top
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
@@ -118,7 +128,7 @@ class Budget:
         self._last_step = 0
         self._last_ratio: float | None = None
         self._held = 0.0
-        self._looked_at = 0
+        self._held_since = 0
         self._next_look: int | None = None
         self._may_have_crossed = False
         self._frozen_ratio: float | None = None
@@ -137,13 +147,15 @@ class Budget:
             return False
         if self._is_at_edge(step, account) or self._is_last(step):
             return True
-        return account - self._held_at(step) >= self._expected_cost
+        is_fresh = self._is_near() and step - self._last_step < STEADY_GAP
+        return not is_fresh and account - self._held_at(step) >= self._expected_cost
 
     def record(self, measurement: Measurement, cost: float) -> None:
         """Charge the account, learn how S moves, and hold back more or less of the income to come."""
         step, ratio = measurement.step, measurement.sharpness_ratio
         held = self._held_at(step)
         self._held = max(0.0, held - cost) if self._is_at_edge(step, self._account(step)) else held
+        self._held_since = step
         self._learn_lead(step, ratio)
         self._spent += cost
         if self._n_readings == 0:  # the first starts from nothing; those to come follow the last direction
@@ -151,27 +163,34 @@ class Budget:
         elif cost > 0:  # a restart costs twice a warm measurement: expect neither alone
             self._expected_cost += 0.25 * (cost - self._expected_cost)
         self._n_readings += 1
-        self._last_step = self._looked_at = step
+        self._last_step = step
         self._last_ratio = self._frozen_ratio = ratio
         self._may_have_crossed = False
-        self._next_look = None if ratio is None or ratio <= 0 else step + 1
+        self._next_look = step + 1 if ratio is not None and ratio > 0 else None
 
     def is_look_due(self, step: int) -> bool:
-        """Whether S could be halfway to the edge since the last look."""
-        return self._next_look is not None and step >= self._next_look
+        """Whether S could have reached the edge since the last look, and a reading could be paid for."""
+        if self._may_have_crossed or self._next_look is None or step < self._next_look:
+            return False
+        return self._account(step) >= self._approach_cost(step)
 
     def record_look(self, step: int, ratio: float | None, growth: float, cost: float) -> None:
         """Judge whether S may have passed the edge, and plan the next look."""
+        self._held, self._held_since = max(0.0, self._held_at(step) - cost), step
         self._spent += cost
-        self._looked_at, self._frozen_ratio = step, ratio
+        self._frozen_ratio = ratio
         if ratio is None or ratio <= 0:
             self._next_look = None
             return
         highest = math.log(ratio) + self._lead * (step - self._last_step)
-        was_below = self._last_ratio is not None and self._last_ratio < EDGE
-        self._may_have_crossed = was_below and highest >= 0
+        if self._last_ratio is not None and self._last_ratio >= EDGE:
+            self._may_have_crossed = ratio < FALLEN or step - self._last_step >= LONGEST_EPISODE
+            self._next_look = step + FALLING_LOOK
+            return
         rate = growth + self._lead
-        wait = -highest / (2 * rate) if rate > 0 and highest < 0 else (SHORTEST_GAP if highest >= 0 else LONGEST_LOOK)
+        highest -= PAST_EDGE * rate if self._is_close(step) else 0.0
+        self._may_have_crossed = highest >= 0
+        wait = -highest / rate if rate > 0 else LONGEST_LOOK
         self._next_look = step + max(1, min(LONGEST_LOOK, int(wait)))
 
     def is_glance_due(self, step: int) -> bool:
@@ -193,15 +212,26 @@ class Budget:
         return EARLY_STEPS * max(0.0, (end - step) / (end - EARLY_STEPS))
 
     def _held_at(self, step: int) -> float:
-        is_near = self._last_ratio is not None and self._last_ratio >= NEAR_EDGE
-        share = HELD_SHARE_NEAR_EDGE if is_near else HELD_SHARE
-        return min(MOST_HELD, self._held + share * self._overhead * (step - self._last_step))
+        share = HELD_SHARE_NEAR_EDGE if self._is_near() else HELD_SHARE
+        return min(MOST_HELD, self._held + share * self._overhead * (step - self._held_since))
+
+    def _is_near(self) -> bool:
+        return self._last_ratio is not None and self._last_ratio >= NEAR_EDGE
 
     def _is_at_edge(self, step: int, account: float) -> bool:
-        if step - self._last_step < SHORTEST_GAP:
+        gap = step - self._last_step
+        if self._last_ratio is None or gap < SHORTEST_GAP:
             return False
-        is_above = self._last_ratio is not None and self._last_ratio >= EDGE
-        return self._may_have_crossed or (is_above and account >= FOLLOWED_COSTS * self._expected_cost)
+        if self._last_ratio >= EDGE and account >= FOLLOWED_COSTS * self._expected_cost:
+            return True
+        return self._may_have_crossed and account >= self._approach_cost(step)
+
+    def _approach_cost(self, step: int) -> float:
+        """What a reading near the edge must leave room for: the first one has to be followed by another."""
+        return self._expected_cost * (1.0 if self._is_close(step) else APPROACH_COSTS)
+
+    def _is_close(self, step: int) -> bool:
+        return self._last_ratio is not None and self._last_ratio >= CLOSE and step - self._last_step <= CLOSE_STEPS
 
     def _is_promised(self, step: int) -> bool:
         if self._n_readings == 0:
@@ -214,8 +244,10 @@ class Budget:
         return self._steps is not None and step == self._steps - self._steps // 50
 
     def _learn_lead(self, step: int, ratio: float | None) -> None:
-        """How fast S has run ahead of its frozen-curvature value, in log per step, as far as it has."""
-        if ratio is None or ratio <= 0 or not self._frozen_ratio or self._frozen_ratio <= 0:
+        """How fast S has run ahead of its frozen-curvature value on the way to the edge, in log per step."""
+        if ratio is None or ratio <= 0 or not self._frozen_ratio or not 0 < self._frozen_ratio < EDGE:
             return
-        lead = math.log(ratio / self._frozen_ratio) / max(1, step - self._last_step)
-        self._lead += 0.3 * (min(max(lead, 0.0), 0.05) - self._lead)
+        if self._last_ratio is None or self._last_ratio >= EDGE:
+            return
+        lead = math.log(ratio / self._frozen_ratio) / (step - self._last_step)
+        self._lead += LEARNING_RATE * (min(max(lead, 0.0), LARGEST_LEAD) - self._lead)

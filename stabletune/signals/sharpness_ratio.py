@@ -35,13 +35,15 @@ class Sharpness:
     """S and the unit direction u (symmetric coordinates) where it is reached.
 
     ``residual`` is ‖A u - θ u‖ / |θ| of the Ritz value θ behind S, a bound on its relative error where no other
-    eigenvector has overtaken; ``has_converged`` says that S lies within the tolerance of θ.
+    eigenvector has overtaken; ``has_converged`` says that S lies within the tolerance of θ. ``basis`` holds the
+    directions whose products were made.
     """
 
     ratio: float
     residual: float
     has_converged: bool
     direction: Tensor
+    basis: RitzBasis
 
 
 class SharpnessTracker:
@@ -82,7 +84,7 @@ class SharpnessTracker:
         is_restart = self.is_restart_due
         is_fine = self._is_thorough or (self._memory is not None and self._memory.values[0] >= NEAR_EDGE)
         tolerance = FINE_TOLERANCE if is_fine else TOLERANCE
-        basis = self._begin(operator, along, is_restart=is_restart, is_fine=is_fine)
+        basis = self._begin(operator, along, is_restart=is_restart)
         found = self._refine(basis, tolerance, is_restart=is_restart) if len(basis) else None
         if found is None:
             self._memory = None
@@ -93,11 +95,9 @@ class SharpnessTracker:
         self._n_since_restart = 0 if is_restart else self._n_since_restart + 1
         if not has_converged:
             self._n_since_restart = RESTART_EVERY
-        return Sharpness(estimate.value, estimate.residual, has_converged, vectors[0])
+        return Sharpness(estimate.value, estimate.residual, has_converged, vectors[0], basis)
 
-    def _begin(
-        self, operator: SymmetricOperator, along: GradientCurvature | None, *, is_restart: bool, is_fine: bool
-    ) -> RitzBasis:
+    def _begin(self, operator: SymmetricOperator, along: GradientCurvature | None, *, is_restart: bool) -> RitzBasis:
         basis = RitzBasis(operator.product, operator.scaled_gradient)
         if along is not None:
             basis.extend(operator.scaled_gradient, along.scaled_image)
@@ -105,7 +105,7 @@ class SharpnessTracker:
             basis.extend(operator.scaled_gradient)
         if self._memory is not None:
             basis.extend(self._memory.vectors[0])
-            if is_fine and not is_restart and len(self._memory.values) > 1:
+            if self._is_thorough and not is_restart and len(self._memory.values) > 1:
                 basis.extend(self._memory.vectors[1])
         if not len(basis):
             basis.extend(self._noise(operator.scaled_gradient))
@@ -159,10 +159,13 @@ class MaskedSharpnessTracker:
     def __init__(self, seed: int = 1) -> None:
         self._tracker = SharpnessTracker(seed)
 
+    def is_free(self, floor: Tensor, unmasked: Sharpness) -> bool:
+        """Whether the floor has no part in S, so that both agree."""
+        return float(unmasked.direction[floor].square().sum()) <= NEGLIGIBLE_FLOOR_MASS
+
     def measure(self, operator: PreconditionedHessian, floor: Tensor, unmasked: Sharpness) -> float | None:
         """Measure S without the coordinates on the ``floor``; None if that leaves none or it did not converge."""
-        weight = float(unmasked.direction[floor].square().sum())
-        if weight <= NEGLIGIBLE_FLOOR_MASS:
+        if self.is_free(floor, unmasked):
             return unmasked.ratio
         if bool(floor.all()):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -30,11 +31,29 @@ def stability_weights(tensor: AdaptiveTensor) -> Tensor:
 
     Source: arXiv:2207.14484, section 2, for Adam.
     """
-    size = tensor.clip_factor * tensor.step_size / (2 - tensor.shrinkage)
     if not tensor.is_preconditioned:
-        return torch.full_like(tensor.v_hat, size)
+        return torch.full_like(tensor.v_hat, _relative_step(tensor))
     denominator = tensor.v_hat_root + tensor.eps
-    return torch.where(denominator > 0, size / denominator, torch.zeros_like(denominator))
+    return torch.where(denominator > 0, _relative_step(tensor) / denominator, torch.zeros_like(denominator))
+
+
+def squared_length(tensor: AdaptiveTensor, squares: Tensor) -> Tensor:
+    """Return Σ x_i² / W_i, the squared length of x in the metric where S is a Rayleigh quotient, 0-dimensional.
+
+    Args:
+        tensor: one parameter's state.
+        squares: x², shaped as the parameter; 0 where W is.
+
+    Cost: three elementwise passes.
+    """
+    step = _relative_step(tensor)
+    total = squares.sum() if not tensor.is_preconditioned else (squares * (tensor.v_hat_root + tensor.eps)).sum()
+    return total / step if step > 0 else torch.full_like(total, math.inf)
+
+
+def _relative_step(tensor: AdaptiveTensor) -> float:
+    """Return c κ / (2 - δ)."""
+    return tensor.clip_factor * tensor.step_size / (2 - tensor.shrinkage)
 
 
 class SymmetricOperator(Protocol):

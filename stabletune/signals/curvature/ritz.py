@@ -69,6 +69,10 @@ class RitzBasis:
         self._append(direction, self._product(direction) if image is None else image / norm)
         return True
 
+    def images(self) -> Tensor:
+        """Return A Q, (k, n): the image of each row."""
+        return torch.from_numpy(self.projected).to(self.vectors) @ self.vectors + self.remainders
+
     def _append(self, direction: Tensor, image: Tensor) -> None:
         size = len(self)
         vectors = torch.cat([self.vectors, direction[None]])
