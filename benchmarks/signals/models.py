@@ -35,12 +35,12 @@ class Task:
 
 
 def mlp(seed: int = 0, *, lr: float = 1e-3, beta2: float = 0.999, batch_size: int = 512) -> Task:
-    """269,322 parameters; ten noisy prototypes in 784 dimensions, a tenth of the labels wrong."""
+    """269,322 parameters; ten classes by a random network of 16 hidden causes, seen through 784 noisy inputs."""
     data = torch.Generator().manual_seed(0)
-    labels = torch.randint(10, (4096,), generator=data)
-    inputs = 0.5 * torch.randn(10, 784, generator=data)[labels] + torch.randn(4096, 784, generator=data)
-    is_wrong = torch.rand(4096, generator=data) < 0.1
-    labels = torch.where(is_wrong, torch.randint(10, (4096,), generator=data), labels)
+    causes = torch.randn(16384, 16, generator=data)
+    hidden = torch.tanh(causes @ torch.randn(16, 32, generator=data))
+    labels = (hidden @ torch.randn(32, 10, generator=data)).argmax(dim=1)
+    inputs = causes @ torch.randn(16, 784, generator=data) / 4 + torch.randn(16384, 784, generator=data)
     torch.manual_seed(seed)
     model = torch.nn.Sequential(
         torch.nn.Linear(784, 256), torch.nn.Tanh(), torch.nn.Linear(256, 256), torch.nn.Tanh(), torch.nn.Linear(256, 10)
