@@ -38,10 +38,11 @@ class Run:
         return self.task.loss(self.task.probe)
 
 
-def minibatch(name: str, lr: float) -> Run:
-    """One of the three networks on its minibatches."""
+def minibatch(name: str, lr: float, *, n_probed: int | None = None) -> Run:
+    """One of the three networks on its minibatches; ``n_probed`` rows of the probe batch, all by default."""
     task = TASKS[name](lr=lr)
-    return Run(f"{name}, lr {lr:g}", task, task.optimizer())
+    task = dataclasses.replace(task, probe=(task.probe[0][:n_probed], task.probe[1][:n_probed]))
+    return Run(f"{name}, lr {lr:g}, probe of {len(task.probe[0])}", task, task.optimizer())
 
 
 def tanh(*, beta2: float, lr: float = 0.02, seed: int = 0, skipped: int = 0) -> Run:
