@@ -44,7 +44,19 @@ def run(*, quick: bool) -> None:
         subject = build(n_steps)
         samples = _follow(subject, n_steps, multiples)
         rows += [_row(subject.name, every, samples[every]) for every in CADENCES]
-    columns = ["run", "read every", "n", "median", "p90", "largest", "converged", "n, S > .9", "median", "p90", "largest"]
+    columns = [
+        "run",
+        "read every",
+        "n",
+        "median",
+        "p90",
+        "largest",
+        "converged",
+        "n, S > .9",
+        "median",
+        "p90",
+        "largest",
+    ]
     title = f"Error of S along {n_steps} steps against ARPACK in float64 (goal: within 1 %, p90; all converged)"
     table(title, [*columns, "range of S"], rows)
 

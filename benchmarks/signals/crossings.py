@@ -13,9 +13,10 @@ N_STEPS, N_QUICK = 2000, 300
 SEEDS = (0, 1)
 OVERHEAD = 0.15
 WITHIN = 5
-# S wobbles about 1: excursions above it that lie at most MERGED steps apart are one, and one that is shorter than
-# SHORTEST steps is none
+# S wobbles about 1: excursions above it that lie at most MERGED steps apart are one, one that is shorter than SHORTEST
+# steps is none, nor is one that S begins with
 MERGED, SHORTEST = 5, 3
+EARLY = 100
 RUNS: tuple[Callable[..., Run], ...] = (tanh, diabetes)
 
 
@@ -26,19 +27,21 @@ class Count:
     n_crossings: int = 0
     n_in_time: int = 0
     n_ever: int = 0
+    n_late: int = 0
+    n_late_in_time: int = 0
     n_readings: int = 0
     booked: float = 0.0
 
 
 def excursions(trace: dict[int, float]) -> list[tuple[int, int]]:
-    """The first and last steps of the excursions above 1."""
+    """The first and last steps of the excursions above 1 that S entered from below."""
     found: list[list[int]] = []
     for step in sorted(step for step, value in trace.items() if value > 1):
         if found and step - found[-1][1] <= MERGED:
             found[-1][1] = step
         else:
             found.append([step, step])
-    return [(first, last) for first, last in found if last - first + 1 >= SHORTEST]
+    return [(first, last) for first, last in found if last - first + 1 >= SHORTEST and first > min(trace)]
 
 
 def run(*, quick: bool) -> None:
@@ -63,7 +66,8 @@ def run(*, quick: bool) -> None:
         f"{MERGED} steps apart are one, shorter than {SHORTEST} steps none)"
     )
     columns = ["run", "steps=", "crossings", f"S > 1 read within {WITHIN} steps", "goal", "read at all"]
-    table(title, [*columns, "readings of S per run", "booked"], rows)
+    columns += [f"crossings after step {EARLY}", f"read within {WITHIN}", "readings of S per run", "booked"]
+    table(title, columns, rows)
 
 
 def _follow(subject: Run, n_steps: int, counts: dict[int | None, Count]) -> None:
@@ -86,14 +90,22 @@ def _follow(subject: Run, n_steps: int, counts: dict[int | None, Count]) -> None
         above = {step for step, value in seen[steps].items() if value > 1}
         for first, last in excursions(trace):
             count.n_crossings += 1
-            count.n_in_time += any(first <= step <= first + WITHIN for step in above)
+            is_in_time = any(first <= step <= first + WITHIN for step in above)
+            count.n_in_time += is_in_time
+            count.n_late += first > EARLY
+            count.n_late_in_time += is_in_time and first > EARLY
             count.n_ever += any(first <= step <= last for step in above)
         count.n_readings += len(seen[steps])
         count.booked += monitors[steps].overhead
 
 
 def _row(name: str, steps: int | None, count: Count, n_runs: int) -> list[object]:
-    n = count.n_crossings
-    in_time, ever = (percent(part / n) if n else "-" for part in (count.n_in_time, count.n_ever))
+    in_time, ever = _share(count.n_in_time, count.n_crossings), _share(count.n_ever, count.n_crossings)
+    late = [count.n_late, _share(count.n_late_in_time, count.n_late)]
     per_run = f"{count.n_readings / n_runs:.0f}"
-    return [name, steps or "unknown", n, in_time, ">= 90 %", ever, per_run, percent(count.booked / n_runs)]
+    booked = percent(count.booked / n_runs)
+    return [name, steps or "unknown", count.n_crossings, in_time, ">= 90 %", ever, *late, per_run, booked]
+
+
+def _share(part: int, whole: int) -> str:
+    return percent(part / whole) if whole else "-"

@@ -85,9 +85,7 @@ def _full_batch(
 class _Pair(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.halves = torch.nn.ModuleList(
-            [tanh_regression.build(seed, torch.device("cpu")).model for seed in (1, 2)]
-        )
+        self.halves = torch.nn.ModuleList([tanh_regression.build(seed, torch.device("cpu")).model for seed in (1, 2)])
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.stack([half(inputs) for half in self.halves], dim=1)
