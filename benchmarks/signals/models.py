@@ -79,7 +79,7 @@ def forever(data: Batch, batch_size: int, seed: int) -> Iterator[Batch]:
     """Minibatches drawn with a generator of their own, the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        for rows in torch.randperm(len(data[1]), generator=generator).split(batch_size):
+        for rows in torch.split(torch.randperm(len(data[1]), generator=generator), batch_size):
             if len(rows) == batch_size:
                 yield data[0][rows], data[1][rows]
 

@@ -56,7 +56,7 @@ class Reference:
         root = torch.cat([r.reshape(-1) for r in at.roots])
 
         def product(x: np.ndarray) -> np.ndarray:
-            pieces = (root * torch.from_numpy(x.reshape(-1).copy())).split([p.numel() for p in params])
+            pieces = torch.split(root * torch.from_numpy(x.reshape(-1).copy()), [p.numel() for p in params])
             directions = [v.reshape(p.shape) for v, p in zip(pieces, params, strict=True)]
             found = torch.autograd.grad(gradients, params, directions, retain_graph=True, materialize_grads=True)
             return (root * torch.cat([h.reshape(-1) for h in found])).numpy()
@@ -68,6 +68,6 @@ class Reference:
             self._start = (scaled / scaled.norm() + random / random.norm()).numpy()
         operator = LinearOperator((root.numel(),) * 2, matvec=product, dtype=np.float64)
         values, vectors = eigsh(operator, k=1, which="LA", tol=self._tolerance, v0=self._start)
-        random = np.random.default_rng(0).standard_normal(root.numel())
-        self._start = vectors[:, 0] + 0.1 * random / np.linalg.norm(random)
+        noise = np.random.default_rng(0).standard_normal(root.numel())
+        self._start = vectors[:, 0] + 0.1 * noise / np.linalg.norm(noise)
         return float(values[0])
