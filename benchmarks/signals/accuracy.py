@@ -59,7 +59,9 @@ def run(*, quick: bool) -> None:
         "p90",
         "largest",
     ]
-    title = f"Error of S along {n_steps} steps against ARPACK in float64 (goal: p90 within 1 %, all converged, none falsely)"
+    title = (
+        f"S along {n_steps} steps: its error against float64 ARPACK (goal: p90 within 1 %, all converged, none falsely)"
+    )
     table(title, [*columns, "range of S"], rows)
 
 
