@@ -26,7 +26,7 @@ class StabilityMonitor:
         model: the module being trained, whose buffers, modes and gradients are left as they are.
         optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
-        every: measure at each N-th step; ``overhead`` is then ignored.
+        every: measure every field at each N-th step, with more products at ``every=1``; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
         steps: how many steps the run will have, if known: the budget is then planned over them.
 
@@ -48,7 +48,7 @@ class StabilityMonitor:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
-        self._reader = Probe(model, optimizer, is_thorough=every is not None)
+        self._reader = Probe(model, optimizer, is_full=every is not None, is_thorough=every == 1)
         self._curvature: FrozenCurvature | None = None
         self._schedule = _schedule(every, overhead, steps)
         self._n_steps = 0
