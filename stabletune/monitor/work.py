@@ -16,13 +16,13 @@ from torch.utils.flop_counter import flop_registry
 NANOSECONDS_PER_CALL = 12_000.0
 NANOSECONDS_PER_BARE_CALL = 4_000.0
 NANOSECONDS_PER_FLOP = 0.0125
-NANOSECONDS_PER_BYTE = 0.05
+NANOSECONDS_PER_BYTE = 0.025
 
 
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up calls, floating-point operations of products and convolutions, and bytes moved.
 
-    12 µs a call that autograd and modules surround, 4 µs a bare one, 80 GFLOP/s, 20 GB/s: one core of a server.
+    12 µs a call that autograd and modules surround, 4 µs a bare one, 80 GFLOP/s, 40 GB/s: one core of a server.
     """
 
     def __init__(self, per_call: float = NANOSECONDS_PER_CALL) -> None:

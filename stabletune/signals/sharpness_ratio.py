@@ -23,7 +23,8 @@ N_PAIRS = 3
 RESTART_EVERY = 8
 THOROUGH_RESTART_EVERY = 4
 FEWEST_PRODUCTS = 4
-FEWEST_PRODUCTS_ANEW = 8
+FEWEST_FIRST_PRODUCTS = 6
+FEWEST_THOROUGH_PRODUCTS = 8
 MOST_PRODUCTS = 8
 MOST_SETTLED_PRODUCTS = 12
 RESTART_NOISE = 0.3
@@ -56,7 +57,7 @@ class SharpnessTracker:
 
     A measurement begins with the last top vector and ends once the estimate is within 1.5 % of what the products prove,
     0.5 % where S was 0.85 or more. Every eighth, and the one after a measurement that did not converge, is a restart:
-    it begins with the gradient too and makes at least four products (the first of all eight), until one more changes S
+    it begins with the gradient too and makes at least four products (the first of all six), until one more changes S
     by less than the tolerance; this finds an eigenvector that overtook unseen.
 
     In between, such a one stays unseen until the next restart: on a tanh regression through its spikes 97 % of the
@@ -124,8 +125,10 @@ class SharpnessTracker:
     ) -> tuple[Estimate, bool] | None:
         memory = None if is_restart else self._memory
         fewest = FEWEST_PRODUCTS if is_restart or self._is_thorough else 1
-        if self._memory is None or (is_restart and self._is_thorough):
-            fewest = FEWEST_PRODUCTS_ANEW
+        if is_restart and self._is_thorough:
+            fewest = FEWEST_THOROUGH_PRODUCTS
+        elif self._memory is None:
+            fewest = FEWEST_FIRST_PRODUCTS
         proven: float | None = None
         while basis.is_finite:
             estimate = estimate_top(basis, memory, n_pairs=N_PAIRS, other_share=self._other_share)

@@ -13,7 +13,7 @@ def nanoseconds(action: object, n_calls: int, flops: int, n_bytes: int) -> None:
     counter = WorkCounter(per_call=1000.0)
     with counter:
         action()  # type: ignore[operator]
-    assert counter.nanoseconds == pytest.approx(1000.0 * n_calls + 0.0125 * flops + 0.05 * n_bytes)
+    assert counter.nanoseconds == pytest.approx(1000.0 * n_calls + 0.0125 * flops + 0.025 * n_bytes)
 
 
 def test_calls_flops_and_bytes_are_added_up_and_views_are_free() -> None:
@@ -64,5 +64,5 @@ def test_a_light_action_is_counted_once_against_the_gradient() -> None:
     assert counted.cost == 0.25
     for _ in range(2):
         assert counted(1e6) == 1000.0
-    assert counted.cost == pytest.approx((2 * 4000.0 + 0.05 * (4 * 1001 + 4)) / 1e6, rel=0.2)
+    assert counted.cost == pytest.approx((2 * 4000.0 + 0.025 * (4 * 1001 + 4)) / 1e6, rel=0.2)
     assert len(calls) == 3
