@@ -26,12 +26,17 @@ NEGLIGIBLE_FLOOR_MASS = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Sharpness:
-    """S and the unit direction u (symmetric coordinates) where it is reached; ``residual`` is ‖A u - S u‖ / |S|."""
+    """S and the unit direction u (symmetric coordinates) where it is reached; ``residual`` is ‖A u - S u‖ / |S|.
+
+    ``basis`` and ``projected`` are Q and QᵀAQ, what the products have told of A.
+    """
 
     ratio: float
     residual: float
     has_converged: bool
     direction: Tensor
+    basis: tuple[Tensor, ...]
+    projected: Tensor
 
 
 class SharpnessTracker:
@@ -78,7 +83,9 @@ class SharpnessTracker:
             self._vectors = []
             return None
         self._remember(pairs, is_cold)
-        return Sharpness(pairs.value, pairs.residual, pairs.has_converged, pairs.vector)
+        return Sharpness(
+            pairs.value, pairs.residual, pairs.has_converged, pairs.vector, pairs.basis, pairs.projected
+        )
 
     def _remember(self, pairs: RitzPairs, is_cold: bool) -> None:
         self._vectors = [pairs.vector]

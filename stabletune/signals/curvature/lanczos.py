@@ -32,7 +32,7 @@ class RitzPairs:
     """The top Ritz pair, and the second one's value and vector (None in one dimension).
 
     ``residual`` is ‖A u - θ u‖ / |θ|: some eigenvalue lies that close, relative to θ. ``has_converged`` also asks that
-    no other Ritz value could still reach θ.
+    no other Ritz value could still reach θ. ``basis`` is Q, orthonormal, and ``projected`` QᵀAQ, in float64.
     """
 
     value: float
@@ -41,6 +41,8 @@ class RitzPairs:
     has_converged: bool
     second_value: float
     second_vector: Tensor | None
+    basis: tuple[Tensor, ...]
+    projected: Tensor
 
 
 class RitzBasis:
@@ -54,6 +56,16 @@ class RitzBasis:
 
     def __len__(self) -> int:
         return len(self._basis)
+
+    @property
+    def vectors(self) -> tuple[Tensor, ...]:
+        """The orthonormal vectors q_i."""
+        return tuple(self._basis)
+
+    @property
+    def projected(self) -> Tensor:
+        """The matrix QᵀAQ, in float64."""
+        return self._projected
 
     @property
     def is_finite(self) -> bool:
@@ -165,6 +177,8 @@ def _pairs(basis: RitzBasis, norm: float, has_converged: bool) -> RitzPairs:
         has_converged=has_converged,
         second_value=values[1] if has_second else -math.inf,
         second_vector=basis.vector(coordinates[:, 1]) if has_second else None,
+        basis=basis.vectors,
+        projected=basis.projected,
     )
 
 
