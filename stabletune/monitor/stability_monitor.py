@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import Probe
 from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth, Schedule
+from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.records import Measurement
 from stabletune.signals.adam_state import check_optimizer
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
@@ -26,10 +27,13 @@ class StabilityMonitor:
         every: measure at each N-th step; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
         steps: how many steps the run will have, if known: the budget is then planned over them.
+        shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
+            here on; each holds one float per parameter.
+        shadow_exact: measure it for each of them too, at the cost of their own Hessian products.
 
     Raises:
-        MeasurementError: the optimizer is none of these.
-        ValueError: ``every``, ``overhead`` or ``steps`` is out of range.
+        MeasurementError: the optimizer is none of these, or clips by v itself beside ``shadow_beta2``.
+        ValueError: a setting is out of range.
     """
 
     def __init__(
@@ -41,12 +45,14 @@ class StabilityMonitor:
         overhead: float = 0.05,
         *,
         steps: int | None = None,
+        shadow_beta2: Sequence[float] = (),
+        shadow_exact: bool = False,
     ) -> None:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
-        self._reader = Probe(model, optimizer)
         self._schedule = _schedule(every, overhead, steps)
+        self._reader = Probe(model, optimizer, _shadows(optimizer, shadow_beta2, is_exact=shadow_exact))
         self._n_steps = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
@@ -112,6 +118,16 @@ class StabilityMonitor:
             lr=float(self._optimizer.param_groups[0]["lr"]),
             **fields,
         )
+
+
+def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exact: bool) -> ShadowReader | None:
+    if beta2:
+        return ShadowReader(optimizer, beta2, is_exact=is_exact)
+    if is_exact:
+        raise ValueError(
+            "StabilityMonitor: shadow_exact needs shadow_beta2, but got none. Name the values of beta2 to be measured."
+        )
+    return None
 
 
 def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:

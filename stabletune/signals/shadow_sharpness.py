@@ -1,11 +1,12 @@
 """The sharpness ratio under weights that are not in use, from the products of a measurement under those that are.
 
-In: the basis and projected matrix of the measurement, and both sets of weights. Out: a lower bound of S', without a
-further product.
+In: the basis and its images from the measurement, and both sets of weights. Out: a lower bound of S' and an estimate,
+without a further product.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -20,38 +21,51 @@ DEPENDENT = 1e-4
 CHUNK = 1 << 18
 
 
-def sharpness_lower_bound(measured: Sharpness, stretch: Tensor) -> float | None:
-    """Bound S' = λ_max(W'^½ (H + λI) W'^½) from below with what is known of A = W^½ (H + λI) W^½.
+@dataclasses.dataclass(frozen=True)
+class SharpnessBound:
+    """What known products tell of S': it is at least ``lower_bound``, and near ``estimate`` (None where undefined)."""
 
-    With X = W^½ Q, the basis in parameter coordinates, z = W'^-½ X c is a test vector of S' for every c, and
-    zᵀ W'^½ (H + λI) W'^½ z = cᵀ Xᵀ (H + λI) X c = cᵀ QᵀAQ c, which does not depend on W', so that
+    lower_bound: float
+    estimate: float | None
 
-    S' >= max over c of  (cᵀ QᵀAQ c) / (cᵀ Qᵀ (W/W') Q c):  equal to the Ritz value S where W' = W
 
-    Coordinates with W = 0 hold nothing of X and drop out; vectors with a share where W' = 0 alone cannot be used.
-    Directions in which the scaled right-hand matrix falls below 1e-4 are left out: that can only lower the bound.
+def bound_sharpness(measured: Sharpness, stretch: Tensor) -> SharpnessBound | None:
+    """Bound S' = λ_max(A'), A' = W'^½ (H + λI) W'^½, from Q and AQ of A = W^½ (H + λI) W^½.
+
+    For x = W^½ Q c, z = W'^-½ x is a test vector of A' with zᵀA'z = cᵀ QᵀAQ c, whatever W' is, and A'z is known too:
+
+    lower bound: μ = max over c of (cᵀ QᵀAQ c) / (cᵀ Qᵀ (W/W') Q c), which is the Ritz value S where W' = W
+    estimate:    μ + σ²/(μ - m),  σ² = ‖A'z‖² - μ² with ‖z‖ = 1: no spectrum within [m, μ + that] has more variance. A
+                 bound too if λ_min(A') >= m = min(0, the least Ritz value), so too high only where A' has large
+                 negative eigenvalues
+
+    Where W = 0, x is 0; vectors of Q with a share where W' = 0 alone cannot be used, nor directions in which the scaled
+    right-hand matrix is below 1e-4. Both can only lower the bound.
 
     Args:
-        measured: of the measurement, with k vectors of n entries.
+        measured: with k vectors of n entries.
         stretch: W/W', n entries: 0 where W = 0, infinite where W' = 0 alone.
 
     Returns:
-        The bound; None where no direction is left.
+        Both; None where no direction is left.
 
     Cost: k² n multiplications in float64, no product.
-    Source: Rayleigh-Ritz for a pencil: Parlett, The Symmetric Eigenvalue Problem, chapter 15.
+    Source: Parlett, The Symmetric Eigenvalue Problem, chapter 15; Bhatia, Davis, Amer. Math. Monthly 107 (2000).
     """
     gram = _weighted_gram(measured.basis, stretch)
-    sizes = gram.diagonal()
-    kept = (sizes > 0) & torch.isfinite(sizes)
-    scale = sizes[kept].rsqrt()
-    gram = gram[kept][:, kept] * scale[:, None] * scale
-    values, vectors = torch.linalg.eigh(gram)
-    whitening = (scale[:, None] * vectors[:, values > DEPENDENT]) * values[values > DEPENDENT].rsqrt()
-    if whitening.shape[1] == 0:
+    kept = (gram.diagonal() > 0) & torch.isfinite(gram.diagonal())
+    scale = gram.diagonal()[kept].rsqrt()
+    spread, vectors = torch.linalg.eigh(gram[kept][:, kept] * scale[:, None] * scale)
+    is_new = spread > DEPENDENT
+    if not bool(is_new.any()):
         return None
-    projected = whitening.T @ measured.projected[kept][:, kept] @ whitening
-    return float(torch.linalg.eigvalsh(projected)[-1])
+    whitening = scale[:, None] * vectors[:, is_new] * spread[is_new].rsqrt()
+    values, coordinates = torch.linalg.eigh(whitening.T @ measured.projected[kept][:, kept] @ whitening)
+    best = torch.zeros_like(gram[0])
+    best[kept] = whitening @ coordinates[:, -1]
+    top, least = float(values[-1]), min(0.0, float(values[0]))
+    variance = max(0.0, _squared_norm(measured.images, best, stretch) - top**2)
+    return SharpnessBound(top, top + variance / (top - least) if top > least else None)
 
 
 def weight_stretch(used: Sequence[AdamTensor], other: Sequence[AdamTensor], like: Tensor) -> Tensor:
@@ -69,3 +83,13 @@ def _weighted_gram(basis: Sequence[Tensor], stretch: Tensor) -> Tensor:
         scaled = torch.where(piece == 0, piece, piece * stretch[start : start + CHUNK])
         gram += (scaled @ piece.T).cpu()
     return gram
+
+
+def _squared_norm(images: Sequence[Tensor], coordinates: Tensor, stretch: Tensor) -> float:
+    """‖A'z‖² = ‖(W'/W)^½ AQ c‖², without the coordinates where W = 0."""
+    total = 0.0
+    for start in range(0, stretch.numel(), CHUNK):
+        piece = torch.stack([image[start : start + CHUNK] for image in images]).double()
+        squares = (coordinates.to(piece.device) @ piece).square() / stretch[start : start + CHUNK]
+        total += float(squares[stretch[start : start + CHUNK] > 0].sum())
+    return total

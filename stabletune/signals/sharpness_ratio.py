@@ -28,7 +28,7 @@ NEGLIGIBLE_FLOOR_MASS = 1e-3
 class Sharpness:
     """S and the unit direction u (symmetric coordinates) where it is reached; ``residual`` is ‖A u - S u‖ / |S|.
 
-    ``basis`` and ``projected`` are Q and QᵀAQ, what the products have told of A.
+    ``basis``, ``images`` and ``projected`` are Q, AQ and QᵀAQ: what the products have told of A.
     """
 
     ratio: float
@@ -36,6 +36,7 @@ class Sharpness:
     has_converged: bool
     direction: Tensor
     basis: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
     projected: Tensor
 
 
@@ -84,7 +85,13 @@ class SharpnessTracker:
             return None
         self._remember(pairs, is_cold)
         return Sharpness(
-            pairs.value, pairs.residual, pairs.has_converged, pairs.vector, pairs.basis, pairs.projected
+            ratio=pairs.value,
+            residual=pairs.residual,
+            has_converged=pairs.has_converged,
+            direction=pairs.vector,
+            basis=pairs.basis,
+            images=pairs.images,
+            projected=pairs.projected,
         )
 
     def _remember(self, pairs: RitzPairs, is_cold: bool) -> None:

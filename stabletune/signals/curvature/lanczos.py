@@ -32,7 +32,8 @@ class RitzPairs:
     """The top Ritz pair, and the second one's value and vector (None in one dimension).
 
     ``residual`` is ‖A u - θ u‖ / |θ|: some eigenvalue lies that close, relative to θ. ``has_converged`` also asks that
-    no other Ritz value could still reach θ. ``basis`` is Q, orthonormal, and ``projected`` QᵀAQ, in float64.
+    no other Ritz value could still reach θ. ``basis`` is Q, orthonormal, ``images`` AQ and ``projected`` QᵀAQ in
+    float64.
     """
 
     value: float
@@ -42,6 +43,7 @@ class RitzPairs:
     second_value: float
     second_vector: Tensor | None
     basis: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
     projected: Tensor
 
 
@@ -61,6 +63,11 @@ class RitzBasis:
     def vectors(self) -> tuple[Tensor, ...]:
         """The orthonormal vectors q_i."""
         return tuple(self._basis)
+
+    @property
+    def images(self) -> tuple[Tensor, ...]:
+        """Their images A q_i."""
+        return tuple(self._images)
 
     @property
     def projected(self) -> Tensor:
@@ -178,6 +185,7 @@ def _pairs(basis: RitzBasis, norm: float, has_converged: bool) -> RitzPairs:
         second_value=values[1] if has_second else -math.inf,
         second_vector=basis.vector(coordinates[:, 1]) if has_second else None,
         basis=basis.vectors,
+        images=basis.images,
         projected=basis.projected,
     )
 
