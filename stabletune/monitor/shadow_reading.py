@@ -1,6 +1,6 @@
 """What a measurement under the run's own beta2 tells of others: a bound for each, and its exact value where asked.
 
-In: the graph and the Ritz basis of the measurement. Out: one ``ShadowSharpness`` for each beta2', and the products spent.
+In: the graph and the Ritz basis of the measurement. Out: one ``ShadowSharpness`` for each beta2', and what it took.
 """
 
 from __future__ import annotations
