@@ -112,9 +112,9 @@ class ShadowSecondMoments:
     def _after_step(self) -> None:
         for shadow in self._shadows.values():
             shadow.last_size = None
-        for group in self._optimizer.param_groups:
+        for group in [] if _was_skipped(self._optimizer) else self._optimizer.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
-            if params and not _was_skipped(self._optimizer):
+            if params:
                 self._advance(params, self._gradients(params, group), group)
         self._decays.clear()
 

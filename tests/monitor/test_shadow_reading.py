@@ -13,7 +13,7 @@ from stabletune.errors import MeasurementError
 from stabletune.monitor import StabilityMonitor
 from stabletune.optim import InstrumentedAdamW
 from stabletune.records import Measurement
-from tests.reference.dense_sharpness import dense_hessian, dense_sharpness, dense_spectrum
+from tests.reference.dense_sharpness import dense_hessian, dense_spectrum, weights
 from tests.signals.problems import Problem, tanh_regression
 
 ALL = (0.9, 0.95, 0.99, 0.999)
@@ -120,3 +120,84 @@ def deviations(
         exact.append(abs(found.exact / expected.sharpness_ratio - 1))
         estimates.append(abs(found.estimate / expected.sharpness_ratio - 1))
     return exact, estimates
+
+
+def narrow() -> Problem:
+    return tanh_regression(width=20)
+
+
+@pytest.mark.parametrize(
+    ("problem", "lr", "used", "other"),
+    [
+        *((narrow, 0.01, used, other) for used in (0.999, 0.95) for other in ALL if other != used),
+        *((network, 0.003, used, other) for used in (0.999, 0.95) for other in ALL if other != used),
+        (transformer, 0.001, 0.999, 0.95),
+        (transformer, 0.001, 0.999, 0.99),
+        (transformer, 0.001, 0.95, 0.999),
+    ],
+)
+def test_from_a_fresh_start_a_real_run_agrees_within_a_tenth_for_20_steps(
+    problem: Callable[[], Problem], lr: float, used: float, other: float
+) -> None:
+    exact, estimates = deviations(problem, lr, used, other, n_before=0)
+    assert len(exact) >= 15
+    assert max(exact) < 0.1 and max(estimates) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("problem", "lr", "used", "other"),
+    [
+        *((narrow, 0.001, used, other) for used in (0.999, 0.95) for other in ALL if other != used),
+        (network, 0.0003, 0.999, 0.95),
+        (network, 0.0003, 0.95, 0.999),
+        (transformer, 0.0001, 0.999, 0.99),
+        (transformer, 0.0001, 0.95, 0.99),
+    ],
+)
+def test_from_a_checkpoint_away_from_the_edge_a_real_run_agrees_within_a_tenth_for_20_steps(
+    problem: Callable[[], Problem], lr: float, used: float, other: float
+) -> None:
+    exact, estimates = deviations(problem, lr, used, other, n_before=200)
+    assert len(exact) >= 15
+    assert max(exact) < 0.1 and max(estimates) < 0.1
+
+
+def test_near_the_edge_a_changed_beta2_parts_the_trajectories_after_the_first_steps() -> None:
+    exact, _ = deviations(narrow, 0.01, 0.999, 0.95, n_before=200)
+    assert max(exact[:3]) < 0.05
+    assert max(exact) > 0.1
+
+
+def test_exact_values_agree_with_the_dense_twin() -> None:
+    model, closure = narrow()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.999))
+    twin = copy.deepcopy(model)
+    of_twin = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.9, 0.9))
+    monitor = StabilityMonitor(model, optimizer, every=10, shadow_beta2=[0.9], shadow_exact=True)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = closure()
+        loss.backward()
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            q.data.copy_(p.data)
+            q.grad = None if p.grad is None else p.grad.clone()
+        of_twin.step()
+        optimizer.step()
+        reading = monitor.step(loss, closure)
+        if reading is None:
+            continue
+        assert reading.shadow_sharpness_ratios is not None
+        hessian = dense_hessian(closure, list(model.parameters()))
+        expected = float(dense_spectrum(hessian, weights(of_twin))[-1])
+        assert reading.shadow_sharpness_ratios[0].exact == pytest.approx(expected, rel=0.01)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    model, _ = narrow()
+    optimizer = InstrumentedAdamW(model.parameters(), second_moment_clip=5000.0)
+    with pytest.raises(ValueError, match="shadow_exact needs shadow_beta2, but got none"):
+        StabilityMonitor(model, optimizer, shadow_exact=True)
+    with pytest.raises(ValueError, match=r"0 < beta2 < 1, but got \[1.0\]"):
+        StabilityMonitor(model, torch.optim.AdamW(model.parameters()), shadow_beta2=[1.0])
+    with pytest.raises(MeasurementError, match="second_moment_clip must be None"):
+        StabilityMonitor(model, optimizer, shadow_beta2=[0.9])

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from stabletune.config import load_config
 from stabletune.results.curves import read_curves, write_curves
+from stabletune.study.specs import trial_spec
 from stabletune.trial.worker import run_trial
 from tests.trial.specs import quadratic_spec, spec_of_file
 from tests.trial.test_worker import LINEAR
@@ -61,3 +63,13 @@ def test_a_trial_that_clips_by_v_says_that_both_do_not_go_together():
     result = run_trial(quadratic_spec(params={"second_moment_clip": 5000.0}, shadow_beta2=(0.9,)))
     assert result.status == "failed"
     assert "with shadow_beta2 second_moment_clip must be None" in result.reason
+
+
+def test_what_the_config_names_reaches_the_trial(write_config):
+    path = write_config()
+    assert trial_spec(load_config(path), 0, {}).shadow_beta2 == ()
+    config = load_config(path, overrides=["signals.shadow_beta2=[0.9, 0.99]", "signals.shadow_exact=true"])
+    spec = trial_spec(config, 0, {})
+    assert (spec.shadow_beta2, spec.shadow_exact) == ((0.9, 0.99), True)
+    found = run_trial(spec).measurements[-1].shadow_sharpness_ratios
+    assert [shadow.beta2 for shadow in found] == [0.9, 0.99]
