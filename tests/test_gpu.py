@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stabletune.monitor import StabilityMonitor
 from stabletune.records import WorkloadReference
 from stabletune.trial.worker import run_trial
 from tests.trial.specs import quadratic_spec, spec_of_file
@@ -60,4 +61,43 @@ def test_attention_whose_fast_kernels_have_no_second_derivative_is_measured_on_c
     assert cuda.status == "completed", cuda.reason
     np.testing.assert_allclose(cuda.losses, cpu.losses, rtol=0.01)
     ratios = [[m.sharpness_ratio for m in result.measurements] for result in (cuda, cpu)]
+    np.testing.assert_allclose(*ratios, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.Adam, {"capturable": True}),
+        (torch.optim.AdamW, {"fused": True}),
+        (torch.optim.NAdam, {"capturable": True}),
+        (torch.optim.RAdam, {"capturable": True, "betas": (0.9, 0.95)}),
+        (torch.optim.RMSprop, {"capturable": True, "centered": True, "momentum": 0.5}),
+        (torch.optim.Adagrad, {"fused": False}),
+    ],
+)
+def test_state_kept_on_cuda_is_read_as_on_the_cpu(kind, settings):
+    ratios = []
+    for device in ("cpu", "cuda"):
+        draw = torch.Generator().manual_seed(0)
+        x = torch.randn(30, 3, generator=draw).to(device)
+        model = torch.nn.Linear(3, 1, device=device)
+        torch.nn.init.constant_(model.weight, 0.1)
+        torch.nn.init.constant_(model.bias, 0.0)
+        on_device = (
+            settings if device == "cuda" else {name: settings[name] for name in settings if name != "capturable"}
+        )
+        optimizer = kind(model.parameters(), lr=0.01, **on_device)
+        monitor = StabilityMonitor(model, optimizer, every=1)
+
+        def closure(model=model, x=x):
+            return (model(x)[:, 0] - x[:, 0].sin()).square().mean()
+
+        readings = []
+        for _ in range(10):
+            optimizer.zero_grad()
+            loss = closure()
+            loss.backward()
+            optimizer.step()
+            readings.append(monitor.step(loss, closure).sharpness_ratio)
+        ratios.append(readings)
     np.testing.assert_allclose(*ratios, rtol=0.01)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from stabletune.hyperparameters import MITIGATIONS
-from stabletune.signals.adam_state import AdamTensor, read_adam
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
+from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 
 _ROUNDING = 1.01
 
@@ -28,65 +29,72 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     Returns:
         The fields, ``v_hat_decay`` among them where v averages just these squares; empty where ``p.grad`` does not
         hold what the step was computed from: gone or zeroed after the step, clipped in place by ``max_grad_norm``, not
-        finite, or larger than v allows, (1-b2) Σ g² > Σ v.
+        finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
 
     Cost: five elementwise passes and one transfer: 0.05-0.25 of a gradient on small networks, less on large ones.
     """
-    tensors = [t for t in read_adam(optimizer) if t.param.grad is not None and t.param.numel() > 0]
-    if not tensors or _is_clipped(optimizer):
+    tensors = [t for t in read_tensors(optimizer) if t.param.grad is not None and t.param.numel() > 0]
+    if not tensors or _is_clipped(optimizer) or any(g.is_sparse for g in _gradients(tensors)):
         return {}
     with torch.no_grad():
-        raw, entering, sums, scaled = _norms(tensors)
+        raw, entering, sums, sums_under_root, scaled = _norms(tensors, sign=-1.0 if is_maximizing(optimizer) else 1.0)
     squares = [norm * norm for norm in entering]
     total = sum(squares)
-    if not 0 < total < math.inf or not all(map(math.isfinite, sums)):
+    if not 0 < total < math.inf or not all(map(math.isfinite, [*sums, *sums_under_root])):
         return {}
-    if any((1 - t.beta2) * s > _ROUNDING * v for t, s, v in zip(tensors, squares, sums, strict=True)):
+    if any(t.entry_share * s > _ROUNDING * v for t, s, v in zip(tensors, squares, sums, strict=True)):
         return {}
+    v_hats = [v / t.correction for t, v in zip(tensors, sums_under_root, strict=True)]
     fields = {
         "gradient_norm": math.sqrt(sum(norm * norm for norm in raw)),
-        "v_hat_staleness": sum(v / (1 - t.beta2**t.n_steps) for t, v in zip(tensors, sums, strict=True)) / total,
+        "v_hat_staleness": sum(v_hats) / total,
         "update_rms": max(norm / math.sqrt(t.param.numel()) for t, norm in zip(tensors, scaled, strict=True)),
     }
     decay = _decay(tensors, squares, sums) if _averages_what_is_left(optimizer, tensors) else None
     return fields if decay is None else fields | {"v_hat_decay": decay}
 
 
-def _averages_what_is_left(optimizer: torch.optim.Optimizer, tensors: Sequence[AdamTensor]) -> bool:
-    """Whether v averages exactly the squares of ``p.grad``: no mitigation, no running maximum, no coupled decay."""
-    groups = optimizer.param_groups
-    is_changed = any(group["amsgrad"] or any(group.get(name) is not None for name in MITIGATIONS) for group in groups)
-    return not is_changed and not any(t.l2 for t in tensors)
+def _averages_what_is_left(optimizer: torch.optim.Optimizer, tensors: Sequence[AdaptiveTensor]) -> bool:
+    """Whether v, and v alone, averages exactly the squares of ``p.grad``: no mitigation, no coupled decay, no sum."""
+    is_mitigated = any(group.get(name) is not None for group in optimizer.param_groups for name in MITIGATIONS)
+    is_plain = all(t.denominator_moment is t.second_moment and not t.l2 and 0 < t.beta2 < 1 for t in tensors)
+    return is_plain and not is_mitigated
 
 
-def _decay(tensors: Sequence[AdamTensor], squares: Sequence[float], sums: Sequence[float]) -> float | None:
+def _decay(tensors: Sequence[AdaptiveTensor], squares: Sequence[float], sums: Sequence[float]) -> float | None:
     """``signals.v_hat_decay`` with the sums of the step before taken from v_{t-1} = (v_t - (1-b2) g²) / b2."""
-    new = [(1 - t.beta2) * square for t, square in zip(tensors, squares, strict=True)]
+    new = [t.entry_share * square for t, square in zip(tensors, squares, strict=True)]
     decayed = sum(sums) - sum(new)
-    total = sum((v - n) / t.beta2 for t, v, n in zip(tensors, sums, new, strict=True) if t.beta2 > 0)
-    if not 0 < decayed < total or min(t.beta2 for t in tensors) == 0:
+    total = sum((v - n) / t.beta2 for t, v, n in zip(tensors, sums, new, strict=True))
+    if not 0 < decayed < total:
         return None
     return math.log(sum(sums) / total) / math.log(decayed / total)
 
 
-def _norms(tensors: Sequence[AdamTensor]) -> list[list[float]]:
-    """Per tensor ‖∇‖, ‖g‖ with the coupled decay, ‖v‖₁ and ‖g / max(√v̂, ε)‖, fetched together."""
-    raw = [t.param.grad for t in tensors if t.param.grad is not None]
-    entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(raw, tensors, strict=True)]
-    moments = [t.denominator_moment for t in tensors]
-    roots = list(torch._foreach_sqrt(moments))
-    torch._foreach_mul_(roots, [(1 - t.beta2**t.n_steps) ** -0.5 for t in tensors])
+def _gradients(tensors: Sequence[AdaptiveTensor]) -> list[Tensor]:
+    return [t.param.grad for t in tensors if t.param.grad is not None]
+
+
+def _norms(tensors: Sequence[AdaptiveTensor], *, sign: float) -> list[list[float]]:
+    """Per tensor ‖∇‖, ‖g‖ with the coupled decay, ‖v‖₁, that under the root and ‖g / max(√v̂, ε)‖, fetched together."""
+    raw = _gradients(tensors)
+    entering = [sign * g + t.l2 * t.param if t.l2 else g for g, t in zip(raw, tensors, strict=True)]
+    moments, under_root = [t.second_moment for t in tensors], [t.denominator_moment for t in tensors]
+    roots = list(torch._foreach_sqrt(under_root))
+    torch._foreach_mul_(roots, [t.correction**-0.5 for t in tensors])
     floors = [max(t.eps, torch.finfo(root.dtype).tiny) for t, root in zip(tensors, roots, strict=True)]
     torch._foreach_clamp_min_(roots, floors)
-    entering_norms = list(torch._foreach_norm(entering))
+    entering_norms, sums = list(torch._foreach_norm(entering)), list(torch._foreach_norm(moments, 1))
+    is_v_under_root = all(one is other for one, other in zip(moments, under_root, strict=True))
     found = [
         *(torch._foreach_norm(raw) if any(t.l2 for t in tensors) else entering_norms),
         *entering_norms,
-        *torch._foreach_norm(moments, 1),
+        *sums,
+        *(sums if is_v_under_root else torch._foreach_norm(under_root, 1)),
         *torch._foreach_norm(torch._foreach_div(entering, roots)),
     ]
     values, n = _fetch(found), len(tensors)
-    return [values[i : i + n] for i in range(0, 4 * n, n)]
+    return [values[i : i + n] for i in range(0, 5 * n, n)]
 
 
 def _fetch(values: Sequence[Tensor]) -> list[float]:

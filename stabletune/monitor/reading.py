@@ -2,82 +2,149 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stabletune.monitor.shadow_reading import ShadowReader
-from stabletune.signals.adam_state import AdamTensor, is_maximizing, read_adam
-from stabletune.signals.curvature.hvp import LossGraph
+from stabletune.monitor.work import WorkCounter
+from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
+from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
+from stabletune.signals.frozen_curvature import FrozenCurvature
 from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
+from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, Sharpness, SharpnessTracker
 from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
 
-GRAPH_COST = 1.25
+GRAPH_COST = 1.0
 PRODUCT_COST = 2.0
+FULL_EVERY = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The fields of a ``Measurement``, the cost in gradients, and S with its direction for looking ahead."""
+
+    fields: dict[str, Any]
+    cost: float
+    curvature: FrozenCurvature | None = None
 
 
 class Probe:
-    """Reads every signal that needs the loss; follows the top direction between readings."""
+    """Reads every signal that needs the loss; follows the top directions between readings.
+
+    A reading costs one gradient for the graph and, per Hessian product, what the first reading's were counted to cost:
+    two gradients in theory, 1.3-2.8 in practice.
+
+    Args:
+        model: whose buffers and modes are kept.
+        optimizer: what the loss is seen through.
+        is_thorough: whether every reading holds every field, as exactly as near the edge; otherwise what takes products
+            of its own, the curvature along the gradient and S without the ε floor where the floor has a part in S, is
+            read every third time and where S is sought anew.
+        shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
+    """
 
     def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, shadows: ShadowReader | None = None
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        is_thorough: bool,
+        shadows: ShadowReader | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._shadows = shadows
-        self._tracker = SharpnessTracker()
+        self._is_thorough = is_thorough
+        self.shadows = shadows
+        self._tracker = SharpnessTracker(is_thorough=is_thorough)
         self._masked_tracker = MaskedSharpnessTracker()
+        self._n_readings = 0
+        self._product_cost: float | None = None
+        self.gradient_work: float | None = None
+        self._has_checked_derivatives = False
 
-    def read(self, closure: Callable[[], Tensor]) -> tuple[dict[str, Any], float]:
-        """Return the fields of a ``Measurement`` and the cost in gradient equivalents."""
-        tensors = read_adam(self._optimizer)
-        with undisturbed(self._model, [tensor.param for tensor in tensors]):
-            if not tensors:
-                return {}, 0.0
-            sign = -1.0 if is_maximizing(self._optimizer) else 1.0
-            graph = LossGraph(
-                closure,
-                [tensor.param for tensor in tensors],
-                sign=sign,
-                has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
-            )
-            with torch.no_grad():
-                return self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+    def read(self, closure: Callable[[], Tensor]) -> Reading:
+        """Measure now."""
+        tensors = read_tensors(self._optimizer)
+        if not tensors:
+            return Reading({}, 0.0)
+        params = [tensor.param for tensor in tensors]
+        with undisturbed(self._model, params):
+            with self._counted() as building:
+                graph = self._graph(closure, params)
+            if building is not None:
+                self.gradient_work = building.nanoseconds
+            with torch.no_grad(), full_precision(graph.like):
+                reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+        if graph.handwritten and reading.fields and not self._has_checked_derivatives:
+            self._check_derivatives(graph, closure)
+            return dataclasses.replace(reading, cost=reading.cost + PRODUCT_COST + 4 * GRAPH_COST)
+        return reading
 
-    def _read_graph(self, graph: LossGraph, by_param: dict[int, AdamTensor]) -> tuple[dict[str, Any], float]:
-        if not graph.params or not math.isfinite(graph.loss):
-            return {}, GRAPH_COST
+    def _graph(self, closure: Callable[[], Tensor], params: Sequence[Tensor]) -> LossGraph:
+        return LossGraph(
+            closure,
+            params,
+            sign=-1.0 if is_maximizing(self._optimizer) else 1.0,
+            has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
+        )
+
+    def _check_derivatives(self, graph: LossGraph, closure: Callable[[], Tensor]) -> None:
+        """Put the Hessian products to the test, once, where a custom function could be wrong in silence."""
+
+        def gradient_at(direction: Tensor, step: float) -> Tensor:
+            # each time from the random state that the graph was built from, so that dropout draws the same mask
+            with undisturbed(self._model, graph.params), displaced(graph.params, direction, step):
+                return self._graph(closure, graph.params).gradient()
+
+        with torch.no_grad(), full_precision(graph.like):
+            check_second_derivative(graph, gradient_at)
+        self._has_checked_derivatives = True
+
+    def _read_graph(self, graph: LossGraph, by_param: dict[int, AdaptiveTensor]) -> Reading:
+        if not math.isfinite(graph.loss):
+            return Reading({}, GRAPH_COST)
         tensors = [by_param[id(param)] for param in graph.params]
         norm = gradient_norm(graph.gradients)
         if not math.isfinite(norm):
-            return {}, GRAPH_COST
+            return Reading({}, GRAPH_COST)
         entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
         operator = PreconditionedHessian(graph, tensors)
-        curvature, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like))
-        fields = {
+        fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like))
+        n_products, curvature = operator.n_products, None
+        if sharpness is not None:
+            curvature = FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), graph.params)
+            if self.shadows is not None:
+                fields["shadow_sharpness_ratios"], n_own = self.shadows.read(graph, tensors, sharpness)
+                n_products += n_own
+        free = {
             "gradient_norm": norm,
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
-            **curvature,
         }
-        n_products = operator.n_products
-        if self._shadows is not None and sharpness is not None:
-            fields["shadow_sharpness_ratios"], n_own = self._shadows.read(graph, tensors, sharpness)
-            n_products += n_own
-        return fields, GRAPH_COST + PRODUCT_COST * n_products
+        product_cost = PRODUCT_COST if self._product_cost is None else self._product_cost
+        return Reading(free | fields, GRAPH_COST + product_cost * n_products, curvature)
 
     def _read_curvature(
         self, operator: PreconditionedHessian, floor: Tensor
     ) -> tuple[dict[str, Any], Sharpness | None]:
-        along = gradient_curvature(operator)
+        self._n_readings += 1
+        is_full = self._is_thorough or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
+        with self._counted() as producing:
+            along = gradient_curvature(operator) if is_full else None
+        if producing is not None and self.gradient_work and operator.n_products:
+            self._product_cost = producing.nanoseconds / self.gradient_work
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
@@ -85,14 +152,19 @@ class Probe:
         sharpness = self._tracker.measure(operator, along)
         if sharpness is None:
             return fields, None
+        if is_full or self._masked_tracker.is_free(floor, sharpness):
+            fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
         fields |= {
             "sharpness_ratio": sharpness.ratio,
-            "sharpness_ratio_masked": self._masked_tracker.measure(operator, floor, sharpness),
             "residual": sharpness.residual,
             "has_converged": sharpness.has_converged,
             "alignment": alignment(operator.scaled_gradient, sharpness.direction),
         }
         return fields, sharpness
+
+    def _counted(self) -> contextlib.AbstractContextManager[WorkCounter | None]:
+        """Count the work of the first reading that has products."""
+        return WorkCounter() if self._product_cost is None else contextlib.nullcontext()
 
 
 def finite_or_none(value: float) -> float | None:

@@ -1,33 +1,45 @@
 """When to measure: at fixed steps, or as a deterministic budget in gradient equivalents allows.
 
-In: the step, and each measurement with its cost. Out: whether to measure, in full or only what is nearly free. The
-clock plays no part, so that the same seed gives the same readings.
+In: the step, each measurement, look and glance with its cost. Out: which of them is due. The clock plays no part, so
+that the same seed gives the same readings.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from stabletune.records import Measurement
 
-BASE_SHARE = 0.5
 GLANCE_SHARE = 0.1
-RESERVE_SHARE = 0.4
 EARLY_STEPS = 100
-EARLY_SHARE = 0.25
-EARLY_MOST = 120.0
+REPAID_BY = 1100
 FIRST_STEP = 10
 LATEST_FIRST_STEP = 20
 PROMISED_READINGS = 2
 SHORTEST_PROMISE = 50
-NEAR_EDGE = 0.9
-NEAR_GAP = 9
-AT_EDGE = 0.97
-AT_EDGE_GAP = 3
-STALE = 10.0
 FIRST_COST = 13.0
-TYPICAL_COST = 8.0
+TYPICAL_COST = 5.0
 GLANCE_COST = 0.25
+LOOK_COST = 0.25
+EDGE = 1.0
+NEAR_EDGE = 0.7
+HELD_SHARE = 0.05
+HELD_SHARE_NEAR_EDGE = 0.75
+MOST_HELD = 60.0
+SHORTEST_GAP = 3
+FOLLOWED_COSTS = 6.0
+LONGEST_EPISODE = 60
+STEADY_GAP = 20
+FALLEN = 0.97
+FALLING_LOOK = 10
+CLOSE = 0.93
+CLOSE_STEPS = 30
+APPROACH_COSTS = 2.5
+PAST_EDGE = 2.0
+LONGEST_LOOK = 50
+LEARNING_RATE = 0.3
+LARGEST_LEAD = 0.02
 
 
 class Schedule(Protocol):
@@ -38,6 +50,12 @@ class Schedule(Protocol):
 
     def record(self, measurement: Measurement, cost: float) -> None:
         """Take note of a measurement and of its cost in gradient equivalents."""
+
+    def is_look_due(self, step: int) -> bool:
+        """Whether to ask what S is by now, as far as the optimizer's state tells."""
+
+    def record_look(self, step: int, ratio: float | None, growth: float, cost: float) -> None:
+        """Take note of that, and of how fast S may grow: d log S / dt at most, by the optimizer's state alone."""
 
     def is_glance_due(self, step: int) -> bool:
         """Whether to read, at this step, what needs neither a loss nor a product."""
@@ -59,6 +77,13 @@ class EveryNth:
     def record(self, measurement: Measurement, cost: float) -> None:
         """Do nothing: the cadence is fixed."""
 
+    def is_look_due(self, step: int) -> bool:
+        """Never: every N-th step was asked for."""
+        return False
+
+    def record_look(self, step: int, ratio: float | None, growth: float, cost: float) -> None:
+        """Do nothing: there are none."""
+
     def is_glance_due(self, step: int) -> bool:
         """Never: every N-th step was asked for."""
         return False
@@ -68,23 +93,23 @@ class EveryNth:
 
 
 class Budget:
-    """Spend ``overhead`` gradients per step on measuring: half at a base cadence, 0.4 near the edge, 0.1 on glances.
+    """Spend ``overhead`` gradients per step on measuring, most of it where S may be passing 1.
 
-    base, T known:   as many readings as o T/2 still pays for, spread anew after each one over what is left of
-                     u(t) = e min(1, t/100) + (1-e) t/T, the last at 0.98 T (if need be from the reserve);
-                     e = ¼ at most, 0 up to T = 100
-    base, T unknown: (o/2) (t + min(t, 100)): the first 100 steps get all there is
-    reserve:         what is left of o t;  0.4 o T (¼ + ¾ t/T) over T known steps, so that one early approach cannot
-                     empty it
+    income: o t, and o min(t, 100) in advance, paid back evenly by step 1,100 (T known: by T, if that is earlier)
+    steady: a reading whenever the account, less what is held back for the edge, pays for one
+    held:   0.05 of the income, 0.75 while S was last at 0.7 or more; at most 60 gradients
+    edge:   a reading, from all there is, once S may have passed 1 since it was last below:
+            S_frozen exp(u Δt) ≥ 1,  S_frozen by ``FrozenCurvature``, u how fast S has lately run ahead of it
+            and every 3 steps while S is above 1, as long as two more could be paid for
+    looks:  S_frozen is asked for when S could be at 1, if nothing entered v and H ran ahead at u
+    glances: a tenth of the income, on top
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
     end), both on credit: a short run that measured nothing would tell nothing. So runs of 50 steps or more have two
-    readings even where o t does not pay for them; in longer ones the debt is paid back before anything else is read.
+    readings even where o t does not pay for them. Over T known steps another comes at 0.98 T if the account has it.
 
-    The reserve is for readings near the edge, where the last S was at least 0.9 and v̂ staleness at least 10: every 9
-    steps, and every 3 from S = 0.97 (a decoupled v̂ at b2 = 0.999 takes 60 steps from there to the edge, 6 at 0.99).
-    Either alone is normal: full-batch Adam rests at S of 0.93-1 with a fresh v̂ (staleness 1-10) and does not spike,
-    while S > 1 with a stale one lasts 12-31 steps, too short for the base cadence.
+    S > 1 lasts 12-31 steps, too short for a steady cadence; but v̂ is known at every step, and between two readings it
+    is mostly v̂ that moves S, so that few readings find the crossing.
 
     Args:
         overhead: o, in gradients per step; one training step counts as one gradient.
@@ -94,106 +119,135 @@ class Budget:
     def __init__(self, overhead: float, steps: int | None = None) -> None:
         self._overhead = overhead
         self._steps = steps
-        self._base_spent = 0.0
-        self._reserve_spent = 0.0
+        self._first = FIRST_STEP if steps is None else min(steps, LATEST_FIRST_STEP, max(FIRST_STEP, steps // 20))
+        self._spent = 0.0
         self._glance_spent = 0.0
+        self._glance_cost = GLANCE_COST
         self._expected_cost = FIRST_COST
         self._n_readings = 0
         self._last_step = 0
-        self._gap: int | None = None
-        self._next_base: float = FIRST_STEP
-        if steps is not None:
-            self._next_base = min(steps, LATEST_FIRST_STEP, max(FIRST_STEP, steps // 20))
+        self._last_ratio: float | None = None
+        self._held = 0.0
+        self._held_since = 0
+        self._next_look: int | None = None
+        self._may_have_crossed = False
+        self._frozen_ratio: float | None = None
+        self._lead = 0.0
 
     def is_due(self, step: int) -> bool:
-        """Whether one of the two purses can pay for the next measurement."""
-        if self._gap is not None and step - self._last_step < self._gap:
+        """Whether a reading is promised, or paid for: near the edge from all there is, else from what is not held."""
+        if step <= self._last_step:
             return False
-        return self._pays_from_base(step) or self._pays_from_reserve(step)
+        if self._n_readings < PROMISED_READINGS and self._is_promised(step):
+            return True
+        if self._n_readings == 0:
+            return False
+        account = self._account(step)
+        if account < self._expected_cost:
+            return False
+        if self._is_at_edge(step, account) or self._is_last(step):
+            return True
+        is_fresh = self._is_near() and step - self._last_step < STEADY_GAP
+        return not is_fresh and account - self._held_at(step) >= self._expected_cost
 
     def record(self, measurement: Measurement, cost: float) -> None:
-        """Charge the purse that paid, judge whether the edge is near, and plan the next reading."""
-        step = measurement.step
-        is_reserve = not self._pays_from_base(step) and self._pays_from_reserve(step)
-        if is_reserve:
-            self._reserve_spent += cost
-        else:
-            self._base_spent += cost
+        """Charge the account, learn how S moves, and hold back more or less of the income to come."""
+        step, ratio = measurement.step, measurement.sharpness_ratio
+        held = self._held_at(step)
+        self._held = max(0.0, held - cost) if self._is_at_edge(step, self._account(step)) else held
+        self._held_since = step
+        self._learn_lead(step, ratio)
+        self._spent += cost
         if self._n_readings == 0:  # the first starts from nothing; those to come follow the last direction
-            self._expected_cost = TYPICAL_COST
+            self._expected_cost = min(TYPICAL_COST, cost) if cost > 0 else TYPICAL_COST
         elif cost > 0:  # a restart costs twice a warm measurement: expect neither alone
             self._expected_cost += 0.25 * (cost - self._expected_cost)
         self._n_readings += 1
         self._last_step = step
-        ratio, staleness = measurement.sharpness_ratio, measurement.v_hat_staleness
-        is_near = ratio is not None and staleness is not None and ratio >= NEAR_EDGE and staleness >= STALE
-        self._gap = (AT_EDGE_GAP if ratio is not None and ratio >= AT_EDGE else NEAR_GAP) if is_near else None
-        if not is_reserve:
-            self._next_base = self._plan(step)
+        self._last_ratio = self._frozen_ratio = ratio
+        self._may_have_crossed = False
+        self._next_look = step + 1 if ratio is not None and ratio > 0 else None
+
+    def is_look_due(self, step: int) -> bool:
+        """Whether S could have reached the edge since the last look, and a reading could be paid for."""
+        if self._may_have_crossed or self._next_look is None or step < self._next_look:
+            return False
+        return self._account(step) >= self._approach_cost(step)
+
+    def record_look(self, step: int, ratio: float | None, growth: float, cost: float) -> None:
+        """Judge whether S may have passed the edge, and plan the next look."""
+        self._held, self._held_since = max(0.0, self._held_at(step) - cost), step
+        self._spent += cost
+        self._frozen_ratio = ratio
+        if ratio is None or ratio <= 0:
+            self._next_look = None
+            return
+        highest = math.log(ratio) + self._lead * (step - self._last_step)
+        if self._last_ratio is not None and self._last_ratio >= EDGE:
+            self._may_have_crossed = ratio < FALLEN or step - self._last_step >= LONGEST_EPISODE
+            self._next_look = step + FALLING_LOOK
+            return
+        rate = growth + self._lead
+        highest -= PAST_EDGE * rate if self._is_close(step) else 0.0
+        self._may_have_crossed = highest >= 0
+        wait = -highest / rate if rate > 0 else LONGEST_LOOK
+        self._next_look = step + max(1, min(LONGEST_LOOK, int(wait)))
 
     def is_glance_due(self, step: int) -> bool:
-        """Whether a tenth of the budget so far pays for what the optimizer's state tells by itself."""
-        return self._glance_spent + GLANCE_COST <= GLANCE_SHARE * self._overhead * step
+        """Whether a tenth of the income so far pays for what the optimizer's state tells by itself."""
+        return self._glance_spent + self._glance_cost <= GLANCE_SHARE * self._overhead * step
 
     def record_glance(self, cost: float) -> None:
         """Charge the glances' own purse."""
         self._glance_spent += cost
+        self._glance_cost = cost
 
-    @property
-    def _spent(self) -> float:
-        return self._base_spent + self._reserve_spent
+    def _account(self, step: int) -> float:
+        return self._overhead * (step + self._advance(step)) - self._spent
 
-    def _pays_from_base(self, step: int) -> bool:
-        if self._is_planned(step):
-            return step >= self._next_base
-        if self._n_readings < PROMISED_READINGS:
-            return step >= (self._next_base if self._n_readings == 0 else SHORTEST_PROMISE)
-        allowance = BASE_SHARE * self._overhead * (step + (min(step, EARLY_STEPS) if self._steps is None else 0))
-        return self._base_spent + self._expected_cost <= allowance
+    def _advance(self, step: int) -> float:
+        end = REPAID_BY if self._steps is None else min(REPAID_BY, self._steps)
+        if step <= EARLY_STEPS:
+            return float(step if end > EARLY_STEPS else 0)
+        return EARLY_STEPS * max(0.0, (end - step) / (end - EARLY_STEPS))
 
-    def _pays_from_reserve(self, step: int) -> bool:
-        if self._gap is None or step - self._last_step < self._gap:
+    def _held_at(self, step: int) -> float:
+        share = HELD_SHARE_NEAR_EDGE if self._is_near() else HELD_SHARE
+        return min(MOST_HELD, self._held + share * self._overhead * (step - self._held_since))
+
+    def _is_near(self) -> bool:
+        return self._last_ratio is not None and self._last_ratio >= NEAR_EDGE
+
+    def _is_at_edge(self, step: int, account: float) -> bool:
+        gap = step - self._last_step
+        if self._last_ratio is None or gap < SHORTEST_GAP:
             return False
-        horizon = step if self._steps is None else max(step, self._steps)
-        if self._spent + self._glance_spent + self._expected_cost > self._overhead * horizon:
-            return False
-        return self._reserve_spent + self._expected_cost <= self._reserve_allowance(step)
+        if self._last_ratio >= EDGE and account >= FOLLOWED_COSTS * self._expected_cost:
+            return True
+        return self._may_have_crossed and account >= self._approach_cost(step)
 
-    def _is_planned(self, step: int) -> bool:
-        return self._steps is not None and step <= self._steps
+    def _approach_cost(self, step: int) -> float:
+        """What a reading near the edge must leave room for: the first one has to be followed by another."""
+        return self._expected_cost * (1.0 if self._is_close(step) else APPROACH_COSTS)
 
-    def _plan(self, step: int) -> float:
-        """Return the step of the next base reading over T known steps; infinite when it would not be paid."""
-        if self._steps is None or step > self._steps:
-            return float("inf")
-        half = BASE_SHARE * self._overhead * self._steps
-        n_left = int((half - self._base_spent) / self._expected_cost)
-        if self._steps >= SHORTEST_PROMISE:
-            n_left = max(n_left, PROMISED_READINGS - self._n_readings)
-        if self._spent + self._expected_cost <= (1 - GLANCE_SHARE) * self._overhead * self._steps:
-            n_left = max(n_left, 1)
-        last = self._steps - self._steps // 50
-        if n_left < 1 or step >= last:
-            return float("inf")
-        early = min(EARLY_SHARE, EARLY_MOST / half) if self._steps > EARLY_STEPS else 0.0
-        here, end = _share(step, self._steps, early), _share(last, self._steps, early)
-        return _step_at(here + (end - here) / n_left, self._steps, early)
+    def _is_close(self, step: int) -> bool:
+        return self._last_ratio is not None and self._last_ratio >= CLOSE and step - self._last_step <= CLOSE_STEPS
 
-    def _reserve_allowance(self, step: int) -> float:
-        per_step = RESERVE_SHARE * self._overhead
+    def _is_promised(self, step: int) -> bool:
+        if self._n_readings == 0:
+            return step >= self._first
         if self._steps is None:
-            return per_step * max(0, step - EARLY_STEPS)
-        return per_step * (EARLY_SHARE * self._steps + (1 - EARLY_SHARE) * step)
+            return step >= SHORTEST_PROMISE
+        return self._steps >= SHORTEST_PROMISE and self._is_last(step)
 
+    def _is_last(self, step: int) -> bool:
+        return self._steps is not None and step == self._steps - self._steps // 50
 
-def _share(step: float, steps: int, early: float) -> float:
-    """u(t), the share of the base readings that come up to a step."""
-    return early * min(1.0, step / EARLY_STEPS) + (1 - early) * step / steps
-
-
-def _step_at(share: float, steps: int, early: float) -> float:
-    """The step at which u(t) reaches a share: its inverse."""
-    knee = _share(EARLY_STEPS, steps, early)
-    if early > 0 and share < knee:
-        return EARLY_STEPS * share / knee
-    return (share - early) * steps / (1 - early)
+    def _learn_lead(self, step: int, ratio: float | None) -> None:
+        """How fast S has run ahead of its frozen-curvature value on the way to the edge, in log per step."""
+        if ratio is None or ratio <= 0 or not self._frozen_ratio or not 0 < self._frozen_ratio < EDGE:
+            return
+        if self._last_ratio is None or self._last_ratio >= EDGE:
+            return
+        lead = math.log(ratio / self._frozen_ratio) / (step - self._last_step)
+        self._lead += LEARNING_RATE * (min(max(lead, 0.0), LARGEST_LEAD) - self._lead)

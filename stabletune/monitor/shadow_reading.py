@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
+from stabletune.monitor.work import Meter
 from stabletune.records import ShadowSharpness
-from stabletune.signals.adam_state import AdamTensor
 from stabletune.signals.curvature.hvp import LossGraph
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.shadow_second_moments import ShadowSecondMoments
 from stabletune.signals.shadow_sharpness import bound_sharpness, weight_stretch
 from stabletune.signals.sharpness_ratio import Sharpness, SharpnessTracker
@@ -29,17 +30,25 @@ class ShadowReader:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exact: bool) -> None:
-        self._moments = ShadowSecondMoments(optimizer, beta2)
-        self._trackers = {value: SharpnessTracker() for value in self._moments.beta2} if is_exact else {}
+        self._meter = Meter()
+        self._moments = ShadowSecondMoments(optimizer, beta2, self._meter)
+        self._trackers = (
+            {value: SharpnessTracker(is_thorough=True) for value in self._moments.beta2} if is_exact else {}
+        )
+
+    @property
+    def nanoseconds(self) -> float:
+        """What following the optimizer's steps has taken so far, as a ``WorkCounter`` counts."""
+        return self._meter.nanoseconds
 
     def read(
-        self, graph: LossGraph, tensors: Sequence[AdamTensor], measured: Sharpness
+        self, graph: LossGraph, tensors: Sequence[AdaptiveTensor], measured: Sharpness
     ) -> tuple[tuple[ShadowSharpness, ...], int]:
         """Return what is known of each beta2', and how many Hessian products that took: none unless exact."""
         found, n_products = [], 0
         for beta2 in self._moments.beta2:
             shadows = self._moments.view(beta2, tensors)
-            bound = bound_sharpness(measured, weight_stretch(tensors, shadows, graph.like))
+            bound = bound_sharpness(measured.basis, weight_stretch(tensors, shadows, graph.like))
             fields = {} if bound is None else dataclasses.asdict(bound)
             if beta2 in self._trackers:
                 operator = PreconditionedHessian(graph, shadows)

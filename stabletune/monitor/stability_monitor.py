@@ -8,31 +8,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
-from stabletune.monitor.reading import Probe
-from stabletune.monitor.schedule import GLANCE_COST, Budget, EveryNth, Schedule
+from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
+from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
 from stabletune.monitor.shadow_reading import ShadowReader
+from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
-from stabletune.signals.adam_state import check_optimizer
+from stabletune.signals.frozen_curvature import FrozenCurvature, fastest_growth
+from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
 
 class StabilityMonitor:
-    """Watches how close training is to the edge where Adam's loss spikes.
+    """Watches how close training is to the edge where the loss of an adaptive optimizer spikes.
 
     Args:
         model: the module being trained, whose buffers, modes and gradients are left as they are.
-        optimizer: torch's Adam or AdamW, or InstrumentedAdamW.
+        optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
         every: measure at each N-th step; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
         steps: how many steps the run will have, if known: the budget is then planned over them.
         shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
-            here on; each holds one float per parameter.
+            here on; each holds one float per parameter, and its updates come on top of ``overhead``.
         shadow_exact: measure it for each of them too, at the cost of their own Hessian products.
 
     Raises:
-        MeasurementError: the optimizer is none of these, or clips by v itself beside ``shadow_beta2``.
+        MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow.
         ValueError: a setting is out of range.
     """
 
@@ -52,15 +55,21 @@ class StabilityMonitor:
         self._optimizer = optimizer
         self._probe = probe
         self._schedule = _schedule(every, overhead, steps)
-        self._reader = Probe(model, optimizer, _shadows(optimizer, shadow_beta2, is_exact=shadow_exact))
+        shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
+        self._reader = Probe(model, optimizer, is_thorough=every is not None, shadows=shadows)
+        self._curvature: FrozenCurvature | None = None
         self._n_steps = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
+        self._measures_curvature = True
+        self._glance_at_state = CountedOnce(lambda: glance(optimizer), GLANCE_COST)
+        self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
 
     @property
     def spent(self) -> float:
         """What measuring has cost so far, in gradients (one forward and backward pass)."""
-        return self._spent
+        shadows, gradient_work = self._reader.shadows, self._reader.gradient_work
+        return self._spent + (shadows.nanoseconds / gradient_work if shadows is not None and gradient_work else 0.0)
 
     @property
     def overhead(self) -> float:
@@ -82,33 +91,70 @@ class StabilityMonitor:
             The measurement, or None when none was due.
 
         Raises:
-            MeasurementError: the loss cannot be differentiated twice.
+            MeasurementError: the loss cannot be differentiated twice. Everything is as it was before, the attempt is
+                charged to the budget, and the next call may follow; ``forgo_curvature`` ends the attempts.
         """
         self._n_steps += 1
-        measurement = None
-        if self._schedule.is_due(self._n_steps):
-            measurement = self.measure(loss, closure)
-        elif self._probe is None and self._schedule.is_glance_due(self._n_steps):
-            measurement = self._glance(loss)
-        is_next_due = self._schedule.is_due(self._n_steps + 1)
-        self._before = sum_second_moments(self._optimizer) if is_next_due else None
-        return measurement
+        try:
+            if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
+                self._look()
+            if self._schedule.is_due(self._n_steps):
+                return self.measure(loss, closure)
+            if self._probe is None and self._schedule.is_glance_due(self._n_steps):
+                return self._glance(loss)
+            return None
+        finally:
+            is_next_due = self._schedule.is_due(self._n_steps + 1)
+            self._before = sum_second_moments(self._optimizer) if is_next_due else None
 
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
         """Measure now, due or not, and charge the budget."""
         closure = self._probe or closure
-        fields, cost = self._reader.read(closure) if closure is not None else ({}, 0.0)
-        if self._before is not None:
-            fields["v_hat_decay"] = v_hat_decay(self._before, sum_second_moments(self._optimizer))
-        measurement = self._measurement(loss, fields)
-        self._spent += cost
-        self._schedule.record(measurement, cost)
+        try:
+            reading = self._read(closure)
+        except MeasurementError as error:
+            self._charge(self._measurement(loss, {}), GRAPH_COST)
+            raise MeasurementError(f"step {self._n_steps}: {error}") from error
+        measurement = self._measurement(loss, {"v_hat_decay": self._decay()} | reading.fields)
+        self._curvature = reading.curvature
+        self._charge(measurement, reading.cost)
         return measurement
 
+    def forgo_curvature(self) -> None:
+        """From now on read only what needs no closure: v̂ staleness and decay, update size, gradient norm."""
+        self._measures_curvature = False
+        self._spent = self.spent
+        self._reader.shadows = None
+
+    def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
+        if not self._measures_curvature:
+            return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
+        return self._reader.read(closure) if closure is not None else Reading({}, 0.0)
+
+    def _charge(self, measurement: Measurement, cost: float) -> None:
+        self._spent += cost
+        self._schedule.record(measurement, cost)
+
+    def _decay(self) -> float | None:
+        if self._before is not None:
+            return v_hat_decay(self._before, sum_second_moments(self._optimizer))
+        return glance(self._optimizer).get("v_hat_decay")
+
+    def _look(self) -> None:
+        ratio, growth = self._look_ahead(self._reader.gradient_work)
+        self._spent += self._look_ahead.cost
+        self._schedule.record_look(self._n_steps, ratio, growth, self._look_ahead.cost)
+
+    def _frozen_ratio_and_growth(self) -> tuple[float | None, float]:
+        tensors = read_tensors(self._optimizer)
+        with torch.no_grad():
+            ratio = None if self._curvature is None else self._curvature.ratio_now(tensors)
+        return ratio, fastest_growth(tensors)
+
     def _glance(self, loss: Tensor | float) -> Measurement | None:
-        fields = glance(self._optimizer)
-        self._spent += GLANCE_COST
-        self._schedule.record_glance(GLANCE_COST)
+        fields = self._glance_at_state(self._reader.gradient_work)
+        self._spent += self._glance_at_state.cost
+        self._schedule.record_glance(self._glance_at_state.cost)
         return self._measurement(loss, fields) if fields else None
 
     def _measurement(self, loss: Tensor | float, fields: dict[str, Any]) -> Measurement:

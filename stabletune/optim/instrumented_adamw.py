@@ -130,17 +130,14 @@ class InstrumentedAdamW(torch.optim.AdamW):
         The product of min(1, max_grad_norm / (‖g‖ + 1e-6)), torch's own coefficient, and of ``update_clip``'s
         1 / max(1, rms/d). ``second_moment_clip`` acts on single entries and is not in it.
         """
-        factor = self.norm_clip_factor
-        if param in self._update_factors:
-            factor *= float(self._update_factors[param])
-        return factor
+        factor = 1.0
+        if self._grad_norm is not None:
+            factor = min(1.0, float(self.param_groups[0]["max_grad_norm"]) / (float(self._grad_norm) + 1e-6))
+        return factor * self.lr_factor(param)
 
-    @property
-    def norm_clip_factor(self) -> float:
-        """The part of ``clip_factor`` that is ``max_grad_norm``'s, the same for every parameter."""
-        if self._grad_norm is None:
-            return 1.0
-        return min(1.0, float(self.param_groups[0]["max_grad_norm"]) / (float(self._grad_norm) + 1e-6))
+    def lr_factor(self, param: Tensor) -> float:
+        """The factor in (0, 1] by which ``update_clip`` shrank the lr of the last step of ``param``, its decay too."""
+        return float(self._update_factors[param]) if param in self._update_factors else 1.0
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, ``torch.optim.AdamW`` or ``Adam``; limits it lacks stay as they are."""

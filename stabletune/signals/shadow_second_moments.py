@@ -6,6 +6,7 @@ the signals take, with v̂' in place of v̂. The optimizer, its ``state_dict`` a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from stabletune.errors import MeasurementError
 from stabletune.optim.clipped_adamw import update_clip_factors
 from stabletune.optim.instrumented_adamw import InstrumentedAdamW
-from stabletune.signals.adam_state import SUPPORTED, AdamTensor
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 
 MOST_SHADOWS = 8
 
@@ -48,6 +49,7 @@ class ShadowSecondMoments:
     Args:
         optimizer: torch's Adam or AdamW, or InstrumentedAdamW without ``second_moment_clip``.
         beta2: at most 8 different values, each 0 < beta2' < 1.
+        meter: entered round every update, so that its work can be counted.
 
     Raises:
         MeasurementError: the optimizer is none of these.
@@ -56,11 +58,17 @@ class ShadowSecondMoments:
     Cost: two elementwise passes per value and step; one float per parameter and value (two with amsgrad).
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, beta2: Sequence[float]) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        beta2: Sequence[float],
+        meter: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
         _check_values(beta2)
         _check_optimizer(optimizer)
         self.beta2 = tuple(float(value) for value in beta2)
         self._optimizer = optimizer
+        self._meter = meter
         self._shadows: dict[Tensor, _Shadow] = {}
         self._decays: dict[Tensor, Tensor] = {}
         handles = [
@@ -70,7 +78,7 @@ class ShadowSecondMoments:
         ]
         weakref.finalize(self, _remove, handles).atexit = False
 
-    def view(self, beta2: float, tensors: Sequence[AdamTensor]) -> list[AdamTensor]:
+    def view(self, beta2: float, tensors: Sequence[AdaptiveTensor]) -> list[AdaptiveTensor]:
         """Return each tensor as it would be with this beta2', its clip factor included.
 
         Raises:
@@ -80,22 +88,21 @@ class ShadowSecondMoments:
         index = self.beta2.index(beta2)
         return [self._tensor_with(index, tensor) for tensor in tensors]
 
-    def _tensor_with(self, index: int, tensor: AdamTensor) -> AdamTensor:
+    def _tensor_with(self, index: int, tensor: AdaptiveTensor) -> AdaptiveTensor:
+        beta2 = self.beta2[index]
+        found = dataclasses.replace(tensor, beta2=beta2, entry_share=1 - beta2, correction=1 - beta2**tensor.n_steps)
         shadow = self._shadows.get(tensor.param)
         if shadow is None:
-            return dataclasses.replace(tensor, beta2=self.beta2[index])
+            return found
         moment = shadow.moments[index]
         denominator = shadow.maxima[index] if shadow.maxima else moment
-        found = dataclasses.replace(
-            tensor, second_moment=moment, denominator_moment=denominator, beta2=self.beta2[index]
-        )
-        if shadow.last_size is None or shadow.update_clip is None:
+        found = dataclasses.replace(found, second_moment=moment, denominator_moment=denominator)
+        if shadow.last_size is None or shadow.update_clip is None or not isinstance(self._optimizer, InstrumentedAdamW):
             return found
         (own,) = update_clip_factors([shadow.last_size], [found.v_hat_root], limit=shadow.update_clip, eps=tensor.eps)
-        return dataclasses.replace(found, clip_factor=self._norm_clip_factor() * float(own))
-
-    def _norm_clip_factor(self) -> float:
-        return self._optimizer.norm_clip_factor if isinstance(self._optimizer, InstrumentedAdamW) else 1.0
+        # this limit shrinks the learning rate, and the decoupled decay with it
+        change = float(own) / self._optimizer.lr_factor(tensor.param)
+        return dataclasses.replace(found, clip_factor=tensor.clip_factor * change, shrinkage=tensor.shrinkage * change)
 
     @torch.no_grad()
     def _before_step(self) -> None:
@@ -112,10 +119,11 @@ class ShadowSecondMoments:
     def _after_step(self) -> None:
         for shadow in self._shadows.values():
             shadow.last_size = None
-        for group in [] if _was_skipped(self._optimizer) else self._optimizer.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            if params:
-                self._advance(params, self._gradients(params, group), group)
+        with self._meter():
+            for group in [] if _was_skipped(self._optimizer) else self._optimizer.param_groups:
+                params = [param for param in group["params"] if param.grad is not None]
+                if params:
+                    self._advance(params, self._gradients(params, group), group)
         self._decays.clear()
 
     def _start_anew(self) -> None:
@@ -199,8 +207,8 @@ def _check_values(beta2: Sequence[float]) -> None:
 def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
         raise MeasurementError(
-            f"StabilityMonitor: with shadow_beta2 the optimizer must be one of {SUPPORTED}, "
-            f"but got {type(optimizer).__name__}. Leave shadow_beta2 out."
+            f"StabilityMonitor: with shadow_beta2 the optimizer must be torch.optim.Adam, torch.optim.AdamW or "
+            f"stabletune.InstrumentedAdamW, but got {type(optimizer).__name__}. Leave shadow_beta2 out."
         )
     clips = [group["second_moment_clip"] for group in optimizer.param_groups if group.get("second_moment_clip")]
     if clips:

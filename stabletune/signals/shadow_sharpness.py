@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import AdamTensor
 from stabletune.signals.curvature.hvp import flatten
 from stabletune.signals.curvature.preconditioner import stability_weights
-from stabletune.signals.sharpness_ratio import Sharpness
+from stabletune.signals.curvature.ritz import Matrix, RitzBasis
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 
 DEPENDENT = 1e-4
 CHUNK = 1 << 18
@@ -29,12 +30,12 @@ class SharpnessBound:
     estimate: float | None
 
 
-def bound_sharpness(measured: Sharpness, stretch: Tensor) -> SharpnessBound | None:
+def bound_sharpness(basis: RitzBasis, stretch: Tensor) -> SharpnessBound | None:
     """Bound S' = λ_max(A'), A' = W'^½ (H + λI) W'^½, from Q and AQ of A = W^½ (H + λI) W^½.
 
     For x = W^½ Q c, z = W'^-½ x is a test vector of A' with zᵀA'z = cᵀ QᵀAQ c, whatever W' is, and A'z is known too:
 
-    lower bound: μ = max over c of (cᵀ QᵀAQ c) / (cᵀ Qᵀ (W/W') Q c), which is the Ritz value S where W' = W
+    lower bound: μ = max over c of (cᵀ QᵀAQ c) / (cᵀ Qᵀ (W/W') Q c), which is the top Ritz value where W' = W
     estimate:    μ + σ²/(μ - m),  σ² = ‖A'z‖² - μ² with ‖z‖ = 1: no spectrum within [m, μ + that] has more variance. A
                  bound too if λ_min(A') >= m = min(0, the least Ritz value), so too high only where A' has large
                  negative eigenvalues
@@ -43,7 +44,7 @@ def bound_sharpness(measured: Sharpness, stretch: Tensor) -> SharpnessBound | No
     right-hand matrix is below 1e-4. Both can only lower the bound.
 
     Args:
-        measured: with k vectors of n entries.
+        basis: k orthonormal vectors of n entries, Q, and what A makes of them.
         stretch: W/W', n entries: 0 where W = 0, infinite where W' = 0 alone.
 
     Returns:
@@ -52,44 +53,44 @@ def bound_sharpness(measured: Sharpness, stretch: Tensor) -> SharpnessBound | No
     Cost: k² n multiplications in float64, no product.
     Source: Parlett, The Symmetric Eigenvalue Problem, chapter 15; Bhatia, Davis, Amer. Math. Monthly 107 (2000).
     """
-    gram = _weighted_gram(measured.basis, stretch)
-    kept = (gram.diagonal() > 0) & torch.isfinite(gram.diagonal())
-    scale = gram.diagonal()[kept].rsqrt()
-    spread, vectors = torch.linalg.eigh(gram[kept][:, kept] * scale[:, None] * scale)
+    gram = _weighted_gram(basis.vectors, stretch)
+    kept = (gram.diagonal() > 0) & np.isfinite(gram.diagonal())
+    scale = 1 / np.sqrt(gram.diagonal()[kept])
+    spread, vectors = np.linalg.eigh(gram[kept][:, kept] * scale[:, None] * scale)
     is_new = spread > DEPENDENT
-    if not bool(is_new.any()):
+    if not is_new.any():
         return None
-    whitening = scale[:, None] * vectors[:, is_new] * spread[is_new].rsqrt()
-    values, coordinates = torch.linalg.eigh(whitening.T @ measured.projected[kept][:, kept] @ whitening)
-    best = torch.zeros_like(gram[0])
+    whitening = scale[:, None] * vectors[:, is_new] / np.sqrt(spread[is_new])
+    values, coordinates = np.linalg.eigh(whitening.T @ basis.projected[kept][:, kept] @ whitening)
+    best = np.zeros(len(gram))
     best[kept] = whitening @ coordinates[:, -1]
     top, least = float(values[-1]), min(0.0, float(values[0]))
-    variance = max(0.0, _squared_norm(measured.images, best, stretch) - top**2)
+    variance = max(0.0, _squared_norm(basis.images(), best, stretch) - top**2)
     return SharpnessBound(top, top + variance / (top - least) if top > least else None)
 
 
-def weight_stretch(used: Sequence[AdamTensor], other: Sequence[AdamTensor], like: Tensor) -> Tensor:
+def weight_stretch(used: Sequence[AdaptiveTensor], other: Sequence[AdaptiveTensor], like: Tensor) -> Tensor:
     """Return W/W' of two states of the same parameters as one flat vector, 0/0 being 0."""
     weights = flatten([stability_weights(tensor) for tensor in used], like)
     stretch = weights / flatten([stability_weights(tensor) for tensor in other], like)
     return torch.where(weights > 0, stretch, torch.zeros_like(stretch))
 
 
-def _weighted_gram(basis: Sequence[Tensor], stretch: Tensor) -> Tensor:
+def _weighted_gram(vectors: Tensor, stretch: Tensor) -> Matrix:
     """QᵀDQ in float64, a piece of the vectors at a time."""
-    gram = torch.zeros(len(basis), len(basis), dtype=torch.float64)
+    gram: Matrix = np.zeros((len(vectors), len(vectors)))
     for start in range(0, stretch.numel(), CHUNK):
-        piece = torch.stack([vector[start : start + CHUNK] for vector in basis]).double()
+        piece = vectors[:, start : start + CHUNK].double()
         scaled = torch.where(piece == 0, piece, piece * stretch[start : start + CHUNK])
-        gram += (scaled @ piece.T).cpu()
+        gram += (scaled @ piece.T).cpu().numpy()
     return gram
 
 
-def _squared_norm(images: Sequence[Tensor], coordinates: Tensor, stretch: Tensor) -> float:
+def _squared_norm(images: Tensor, coordinates: Matrix, stretch: Tensor) -> float:
     """‖A'z‖² = ‖(W'/W)^½ AQ c‖², without the coordinates where W = 0."""
     total = 0.0
     for start in range(0, stretch.numel(), CHUNK):
-        piece = torch.stack([image[start : start + CHUNK] for image in images]).double()
-        squares = (coordinates.to(piece.device) @ piece).square() / stretch[start : start + CHUNK]
+        piece = images[:, start : start + CHUNK].double()
+        squares = (torch.from_numpy(coordinates).to(piece) @ piece).square() / stretch[start : start + CHUNK]
         total += float(squares[stretch[start : start + CHUNK] > 0].sum())
     return total

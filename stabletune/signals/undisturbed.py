@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 
 @contextlib.contextmanager
@@ -27,11 +28,12 @@ def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[No
     everything = {id(p): p for p in [*model.parameters(), *params]}.values()
     gradients = [(p, p.grad) for p in everything]
     modes = [(module, module.training) for module in model.modules()]
+    registered = [(module, dict(module._buffers)) for module in model.modules()]
     buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
+        (buffer, buffer.detach().clone())
+        for _, named in registered
+        for buffer in named.values()
+        if buffer is not None and not is_lazy(buffer)
     ]
     with _random_states(), torch.random.fork_rng(devices=_cuda_devices()):
         for p, _ in gradients:
@@ -43,8 +45,10 @@ def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[No
                 p.grad = gradient
             for module, mode in modes:
                 module.training = mode
-            for module, name, buffer, value in buffers:
-                module._buffers[name] = buffer
+            for module, named in registered:
+                module._buffers.clear()
+                module._buffers.update(named)
+            for buffer, value in buffers:
                 # through .data, so that the version counter does not move and no retained graph is spoiled
                 buffer.data.copy_(value)
 

@@ -1,4 +1,4 @@
-"""How far Adam's update leaves unit size: the mark a burst of gradient leaves before v̂ has followed."""
+"""How far the update leaves unit size: the mark a burst of gradient leaves before v̂ has followed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import AdamTensor
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 
 
-def update_rms(tensors: Sequence[AdamTensor], gradients: Sequence[Tensor]) -> float | None:
+def update_rms(tensors: Sequence[AdaptiveTensor], gradients: Sequence[Tensor]) -> float | None:
     """Measure the largest root mean square, over tensors, of the gradient in units of √v̂.
 
     max over tensors of √mean(g² / max(v̂, ε²)). About 1 while v̂ follows; above 2.3 marks the damage, it does not lead.

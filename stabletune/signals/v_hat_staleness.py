@@ -9,16 +9,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import AdamTensor
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
+from stabletune.signals.optimizer_state.reading import read_tensors
 
 
-def v_hat_staleness(tensors: Sequence[AdamTensor], gradients: Sequence[Tensor]) -> float | None:
-    """Compare what Adam divides by with the gradient at hand.
+def v_hat_staleness(tensors: Sequence[AdaptiveTensor], gradients: Sequence[Tensor]) -> float | None:
+    """Compare what the optimizer divides by with the gradient at hand.
 
     Σ v̂ / Σ g²: above 1 v̂ outlives its gradients, below 1 it lags a burst. Without an absolute edge.
 
     Args:
-        tensors: the optimizer's view of each parameter; with amsgrad v̂ is the running maximum.
+        tensors: the optimizer's view of each parameter; v̂ is what stands under its root.
         gradients: one per tensor, what enters the moments (with the coupled decay, unclipped).
 
     Returns:
@@ -33,7 +34,7 @@ def v_hat_staleness(tensors: Sequence[AdamTensor], gradients: Sequence[Tensor]) 
 
 @dataclasses.dataclass(frozen=True)
 class SecondMomentSums:
-    """‖v‖₁ of every parameter, left on its device, with its step count and b2."""
+    """‖v‖₁ of every parameter, left on its device, with its step count and its decay per step, b2."""
 
     sums: dict[int, Tensor]
     steps: dict[int, int]
@@ -41,16 +42,13 @@ class SecondMomentSums:
 
 
 def sum_second_moments(optimizer: torch.optim.Optimizer) -> SecondMomentSums:
-    """Read Σ v of each parameter that has state; one reduction each, no transfer from the device."""
-    sums, steps, betas = {}, {}, {}
-    for group in optimizer.param_groups:
-        for param in group["params"]:
-            state = optimizer.state.get(param)
-            if param.requires_grad and state and "exp_avg_sq" in state:
-                sums[id(param)] = state["exp_avg_sq"].sum(dtype=torch.float64)
-                steps[id(param)] = int(state["step"])
-                betas[id(param)] = float(group["betas"][1])
-    return SecondMomentSums(sums, steps, betas)
+    """Read Σ v of each parameter that has taken a step; one reduction each, whose result stays on the device."""
+    tensors = read_tensors(optimizer)
+    return SecondMomentSums(
+        sums={id(t.param): t.second_moment.sum(dtype=torch.float64) for t in tensors},
+        steps={id(t.param): t.n_steps for t in tensors},
+        beta2={id(t.param): t.beta2 for t in tensors},
+    )
 
 
 def v_hat_decay(before: SecondMomentSums, after: SecondMomentSums) -> float | None:
@@ -63,7 +61,8 @@ def v_hat_decay(before: SecondMomentSums, after: SecondMomentSums) -> float | No
         after: the sums after step t.
 
     Returns:
-        The ratio of logarithms; None if some parameter did not take exactly one step between, or v is zero.
+        The ratio of logarithms; None if some parameter did not take exactly one step between, v is zero, or it never
+        decays (Adagrad).
 
     Cost: none beyond the sums.
     """

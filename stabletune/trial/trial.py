@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from stabletune.errors import WorkloadError
+from stabletune.errors import MeasurementError, WorkloadError
 from stabletune.hyperparameters import IMPLEMENTED_MITIGATIONS
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
@@ -52,6 +52,7 @@ class Trial:
         self.verdict: Verdict | None = None
         self.eval_value: float | None = None
         self.monitor: StabilityMonitor | None = None
+        self.note: str | None = None
         self._report = report
         self._stoppers = load_stoppers()
         self._model: torch.nn.Module | None = None
@@ -100,9 +101,7 @@ class Trial:
         value = _as_float(loss)
         self.history.add(value)
         if not self.history.spikes.diverged:
-            measurement = self._monitor().step(value, closure)
-            if measurement is not None:
-                self.history.measurements.append(measurement)
+            self._measure(value, closure)
         self.verdict = next((v for stopper in self._stoppers if (v := stopper(self.history)) is not None), None)
         self._report_progress(value)
         self.n_whole_steps += 1
@@ -130,6 +129,18 @@ class Trial:
             shadow_exact=self.spec.shadow_exact,
             **schedule,
         )
+
+    def _measure(self, loss: float, closure: Callable[[], torch.Tensor]) -> None:
+        monitor = self._monitor()
+        try:
+            measurement = monitor.step(loss, closure)
+        except MeasurementError as error:
+            # the losses alone can judge this run: it goes on with the signals that need no second derivative
+            monitor.forgo_curvature()
+            self.note = f"without curvature since {error}"
+            return
+        if measurement is not None:
+            self.history.measurements.append(measurement)
 
     def _monitor(self) -> StabilityMonitor:
         if self.monitor is None:

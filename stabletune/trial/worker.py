@@ -133,7 +133,7 @@ def _result(
     return TrialResult(
         spec=spec,
         status=verdict.status,
-        reason=verdict.reason,
+        reason=verdict.reason if trial.note is None else f"{verdict.reason.rstrip('.')}; {trial.note}",
         losses=np.asarray(history.losses, dtype=np.float64),
         measurements=tuple(history.measurements),
         episodes=tuple(history.spikes.episodes),

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from stabletune.monitor import StabilityMonitor
 from stabletune.monitor.glance import glance
 from stabletune.optim import InstrumentedAdamW
-from stabletune.signals.adam_state import read_adam
 from stabletune.signals.gradient_norm import gradient_norm
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import sum_second_moments, v_hat_decay, v_hat_staleness
 
@@ -34,32 +34,52 @@ def backward(model: nn.Module, x: Tensor) -> Tensor:
         (torch.optim.Adam, {"weight_decay": 0.1}),
         (torch.optim.AdamW, {"amsgrad": True}),
         (torch.optim.AdamW, {"maximize": True, "eps": 0.05}),
+        (torch.optim.Adam, {"maximize": True, "weight_decay": 0.1}),
         (InstrumentedAdamW, {"update_clip": 0.1}),
         (InstrumentedAdamW, {"max_grad_norm": 1e6}),
+        (torch.optim.NAdam, {}),
+        (torch.optim.RAdam, {"eps": 0.01}),
+        (torch.optim.RMSprop, {"momentum": 0.5}),
+        (torch.optim.RMSprop, {"weight_decay": 0.01}),
+        (torch.optim.RMSprop, {"centered": True}),
+        (torch.optim.Adagrad, {"lr_decay": 0.1}),
     ],
 )
 def test_a_glance_agrees_with_the_signals_it_stands_for(kind: Any, settings: dict[str, Any]) -> None:
     model, x = net()
-    groups = [{"params": model[0].parameters(), "betas": (0.9, 0.95)}, {"params": model[2].parameters()}]
-    optimizer = kind(groups, lr=1e-2, betas=(0.9, 0.99), **settings)
+    one, other = ({"betas": (0.9, 0.95)}, {"betas": (0.9, 0.99)})
+    if kind in (torch.optim.RMSprop, torch.optim.Adagrad):
+        one, other = ({"alpha": 0.95}, {"alpha": 0.99}) if kind is torch.optim.RMSprop else ({}, {})
+    groups = [{"params": model[0].parameters(), **one}, {"params": model[2].parameters(), **other}]
+    optimizer = kind(groups, lr=1e-2, **settings)
     for _ in range(12):
         before = sum_second_moments(optimizer)
         backward(model, x)
         old = [p.detach().clone() for p in model.parameters()]
         optimizer.step()
-    tensors = read_adam(optimizer)
+    tensors = read_tensors(optimizer)
     raw = [p.grad for p in model.parameters() if p.grad is not None]
     with torch.no_grad():  # the decay enters with the parameters of before the step; close to those of after it
-        entering = [g + t.l2 * p for g, t, p in zip(raw, tensors, old, strict=True)]
+        sign = -1 if settings.get("maximize") else 1
+        entering = [sign * g + t.l2 * p for g, t, p in zip(raw, tensors, old, strict=True)]
     found = glance(optimizer)
     assert found["gradient_norm"] == pytest.approx(gradient_norm(raw), rel=1e-5)
     rel = 0.05 if tensors[0].l2 else 1e-4
     assert found["v_hat_staleness"] == pytest.approx(v_hat_staleness(tensors, entering), rel=rel)
     assert found["update_rms"] == pytest.approx(update_rms(tensors, entering), rel=rel)
-    if settings.keys() - {"maximize", "eps"}:
+    if settings.keys() - {"maximize", "eps", "momentum"}:
         assert "v_hat_decay" not in found
     else:
         assert found["v_hat_decay"] == pytest.approx(v_hat_decay(before, sum_second_moments(optimizer)), abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_sparse_gradients_are_not_read() -> None:
+    model = nn.Embedding(5, 3, sparse=True)
+    optimizer = torch.optim.Adagrad(model.parameters())
+    model(torch.tensor([1, 2])).square().sum().backward()
+    optimizer.step()
+    assert glance(optimizer) == {}
 
 
 @pytest.mark.parametrize("spoil", ["gone", "zeroed", "scaled up", "nan"])

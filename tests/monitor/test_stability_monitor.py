@@ -163,6 +163,58 @@ def test_every_reading_agrees_with_the_dense_twin() -> None:
             assert reading.sharpness_ratio == pytest.approx(dense_sharpness(optimizer, closure), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.NAdam, {"betas": (0.9, 0.95), "lr": 0.01}),
+        (torch.optim.RAdam, {"betas": (0.9, 0.95), "lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+        (torch.optim.RMSprop, {"alpha": 0.95, "lr": 0.005, "momentum": 0.5, "weight_decay": 0.01}),
+        (torch.optim.RMSprop, {"alpha": 0.95, "lr": 0.005, "centered": True}),
+        (torch.optim.Adagrad, {"lr": 0.05, "lr_decay": 0.01}),
+    ],
+)
+def test_every_optimizer_is_read_in_agreement_with_the_dense_twin(kind: Any, settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1))
+    x = torch.randn(20, 2)
+    optimizer = kind(model.parameters(), **settings)
+
+    def closure() -> Tensor:
+        return (model(x)[:, 0] - x.prod(dim=1)).square().mean()
+
+    monitor = StabilityMonitor(model, optimizer, every=1)
+    readings = []
+    for _ in range(25):
+        reading = monitor.step(step(optimizer, closure), closure)
+        assert reading is not None
+        readings.append(reading)
+        if reading.has_converged:
+            assert reading.sharpness_ratio == pytest.approx(dense_sharpness(optimizer, closure), rel=0.01)
+    assert sum(bool(reading.has_converged) for reading in readings) >= 20
+    assert all(reading.v_hat_staleness and reading.update_rms for reading in readings)
+    assert all((reading.v_hat_decay is None) == (kind is torch.optim.Adagrad) for reading in readings[1:])
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_sparse_gradients_are_measured_like_dense_ones() -> None:
+    readings = []
+    for sparse in (False, True):
+        model = nn.Embedding(5, 3, sparse=sparse)
+        with torch.no_grad():
+            model.weight.copy_(torch.arange(15.0).reshape(5, 3) + 1)
+        optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
+        monitor = StabilityMonitor(model, optimizer, every=1)
+
+        def closure(model: nn.Module = model) -> Tensor:
+            return model(torch.tensor([1, 2, 1])).pow(3).sum()
+
+        for _ in range(2):
+            reading = monitor.step(step(optimizer, closure), closure)
+        assert reading is not None and reading.sharpness_ratio is not None
+        readings.append((reading.sharpness_ratio, reading.gradient_norm, reading.v_hat_staleness, reading.update_rms))
+    assert readings[0] == pytest.approx(readings[1])
+
+
 def test_dead_inputs_are_finite_and_change_nothing() -> None:
     ratios = []
     for n_dead in (0, 4):

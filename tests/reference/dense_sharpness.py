@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tests.reference.optimizer_steps import alternating_step, decays
+
 
 def dense_hessian(closure: Callable[[], Tensor], params: Sequence[Tensor]) -> Tensor:
     with sdpa_kernel(SDPBackend.MATH):
@@ -32,18 +34,20 @@ def dense_gradient(closure: Callable[[], Tensor], params: Sequence[Tensor]) -> T
 
 
 def weights(optimizer: torch.optim.Optimizer, clip: Callable[[Tensor], float] = lambda p: 1.0) -> Tensor:
-    """W of science.md section 1, without the one half."""
+    """Twice the share of the way to the edge per unit of curvature: 2 c step / (2 - decoupled decay)."""
     pieces = []
     for group in optimizer.param_groups:
-        beta1, beta2 = group["betas"]
+        _, shrinkage = decays(optimizer, group)
         for p in group["params"]:
-            state = optimizer.state[p]
-            t = float(state["step"])
-            v = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-            root = (v.double() / (1 - beta2**t)).sqrt()
-            scale = clip(p) * group["lr"] * (1 - beta1) / ((1 + beta1) * (1 - beta1**t))
-            pieces.append((scale / (root + group["eps"])).reshape(-1))
+            edge = 2 - getattr(optimizer, "lr_factor", lambda p: 1.0)(p) * shrinkage
+            pieces.append((2 * clip(p) * alternating_step(optimizer, group, p) / edge).reshape(-1))
     return torch.cat(pieces)
+
+
+def l2_of(optimizer: torch.optim.Optimizer) -> Tensor:
+    """The coupled decay of every entry."""
+    pairs = [(p, decays(optimizer, group)[0]) for group in optimizer.param_groups for p in group["params"]]
+    return torch.cat([torch.full((p.numel(),), l2, dtype=torch.float64) for p, l2 in pairs])
 
 
 def dense_spectrum(hessian: Tensor, weight: Tensor) -> Tensor:
@@ -55,4 +59,5 @@ def dense_spectrum(hessian: Tensor, weight: Tensor) -> Tensor:
 
 def dense_sharpness(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> float:
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    return float(dense_spectrum(dense_hessian(closure, params), weights(optimizer))[-1])
+    hessian = dense_hessian(closure, params) + torch.diag(l2_of(optimizer))
+    return float(dense_spectrum(hessian, weights(optimizer))[-1])

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import AdamTensor, read_adam
 from stabletune.signals.curvature.hvp import LossGraph
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
+from stabletune.signals.optimizer_state.reading import read_tensors
 
 Problem = tuple[torch.nn.Module, Callable[[], Tensor]]
 
@@ -48,25 +49,27 @@ def train(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor], steps
         optimizer.step()
 
 
-def tensor_with(**changes: Any) -> AdamTensor:
+def tensor_with(**changes: Any) -> AdaptiveTensor:
     v = changes.pop("v", torch.ones(3, dtype=torch.float64))
     defaults: dict[str, Any] = {
         "param": torch.zeros_like(v),
         "second_moment": v,
         "denominator_moment": v,
-        "n_steps": 10,
-        "lr": 0.1,
-        "beta1": 0.9,
+        "correction": 1 - 0.99**10,
         "beta2": 0.99,
+        "entry_share": 0.01,
         "eps": 1e-8,
+        "n_steps": 10,
+        "step_size": 0.1,
         "l2": 0.0,
+        "shrinkage": 0.0,
         "clip_factor": 1.0,
     }
-    return AdamTensor(**{**defaults, **changes})
+    return AdaptiveTensor(**{**defaults, **changes})
 
 
 def operator_of(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> PreconditionedHessian:
-    tensors = read_adam(optimizer)
+    tensors = read_tensors(optimizer)
     graph = LossGraph(closure, [tensor.param for tensor in tensors])
     by_param = {id(tensor.param): tensor for tensor in tensors}
     return PreconditionedHessian(graph, [by_param[id(p)] for p in graph.params])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from stabletune.errors import MeasurementError
 from stabletune.optim import InstrumentedAdamW
-from stabletune.signals.adam_state import AdamTensor, read_adam
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.shadow_second_moments import ShadowSecondMoments
 from tests.reference.twin_optimizer import TwinOptimizer
 from tests.signals.problems import tanh_regression, train
@@ -37,15 +38,19 @@ def run_with_twins(
     return shadows, twins
 
 
-def same_tensors(shadows: ShadowSecondMoments, twins: dict[float, TwinOptimizer], tensors: list[AdamTensor]) -> None:
+def same_tensors(
+    shadows: ShadowSecondMoments, twins: dict[float, TwinOptimizer], tensors: list[AdaptiveTensor]
+) -> None:
     for beta2, twin in twins.items():
-        of_twin = {id(t.param): t for t in read_adam(twin.optimizer)}
+        of_twin = {id(t.param): t for t in read_tensors(twin.optimizer)}
         for tensor in shadows.view(beta2, tensors):
             position = next(i for i, p in enumerate(twin.params) if p is tensor.param)
             expected = of_twin[id(twin.copies[position])]
             torch.testing.assert_close(tensor.v_hat, expected.v_hat, rtol=1e-5, atol=0.0)
-            assert (tensor.beta2, tensor.n_steps) == (expected.beta2, expected.n_steps)
+            assert (tensor.beta2, tensor.entry_share) == (expected.beta2, expected.entry_share)
+            assert (tensor.correction, tensor.n_steps) == (expected.correction, expected.n_steps)
             assert tensor.clip_factor == pytest.approx(expected.clip_factor, rel=1e-5)
+            assert tensor.shrinkage == pytest.approx(expected.shrinkage, rel=1e-5)
 
 
 VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -69,7 +74,7 @@ def test_moments_are_those_of_an_optimizer_with_that_beta2_fed_the_same(name: st
     optimizer = kind(model.parameters(), lr=0.01, **settings)
     train(optimizer, closure, n_before)
     shadows, twins = run_with_twins(optimizer, lambda g, **more: kind(g, **settings, **more), closure)
-    same_tensors(shadows, twins, read_adam(optimizer))
+    same_tensors(shadows, twins, read_tensors(optimizer))
 
 
 def test_a_group_added_later_starts_from_zero_with_its_own_count() -> None:
@@ -79,7 +84,7 @@ def test_a_group_added_later_starts_from_zero_with_its_own_count() -> None:
     train(optimizer, lambda: (one**3).sum(), 3)
     optimizer.add_param_group({"params": [other]})
     train(optimizer, lambda: (one**3).sum() + (other**2).sum(), 1)
-    first, second = shadows.view(0.9, read_adam(optimizer))
+    first, second = shadows.view(0.9, read_tensors(optimizer))
     assert (first.n_steps, second.n_steps) == (4, 1)
     torch.testing.assert_close(second.v_hat, torch.full((3,), 16.0))
 
@@ -90,7 +95,7 @@ def test_a_parameter_without_a_gradient_does_not_decay() -> None:
     shadows = ShadowSecondMoments(optimizer, [0.5])
     train(optimizer, lambda: used.sum() + idle.sum(), 1)
     train(optimizer, lambda: used.square().sum(), 5)
-    found = shadows.view(0.5, read_adam(optimizer))[1]
+    found = shadows.view(0.5, read_tensors(optimizer))[1]
     torch.testing.assert_close(found.second_moment, torch.full((2,), 0.5))
     assert found.n_steps == 1
 
@@ -106,7 +111,7 @@ def test_a_step_that_a_scaler_skipped_is_not_counted(is_fused: bool) -> None:
         scaler.scale((factor * p).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
-    found = shadows.view(0.9, read_adam(optimizer))[0]
+    found = shadows.view(0.9, read_tensors(optimizer))[0]
     assert found.n_steps == 2
     torch.testing.assert_close(found.v_hat, torch.ones(2))
 
@@ -118,7 +123,7 @@ def test_gradients_zeroed_right_after_the_step_have_been_seen() -> None:
     (3 * p).sum().backward()
     optimizer.step()
     optimizer.zero_grad()
-    assert float(shadows.view(0.9, read_adam(optimizer))[0].v_hat) == pytest.approx(9.0)
+    assert float(shadows.view(0.9, read_tensors(optimizer))[0].v_hat) == pytest.approx(9.0)
 
 
 def test_a_loaded_state_is_a_new_start() -> None:
@@ -127,12 +132,12 @@ def test_a_loaded_state_is_a_new_start() -> None:
     shadows = ShadowSecondMoments(optimizer, OTHERS)
     train(optimizer, closure, 5)
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    before = [t.second_moment.clone() for t in read_adam(optimizer)]
+    before = [t.second_moment.clone() for t in read_tensors(optimizer)]
     optimizer.zero_grad()
     closure().backward()
     gradients = [p.grad.square() for p in model.parameters() if p.grad is not None]
     optimizer.step()
-    for tensor, v, square in zip(shadows.view(0.9, read_adam(optimizer)), before, gradients, strict=True):
+    for tensor, v, square in zip(shadows.view(0.9, read_tensors(optimizer)), before, gradients, strict=True):
         torch.testing.assert_close(tensor.second_moment, 0.9 * v + 0.1 * square)
 
 
@@ -184,4 +189,4 @@ def test_optimizers_whose_v_would_be_another_are_refused() -> None:
     shadows = ShadowSecondMoments(late, [0.9])
     late.add_param_group({"params": [nn.Parameter(torch.ones(1))], "second_moment_clip": 5000.0})
     with pytest.raises(MeasurementError, match="second_moment_clip must be None"):
-        shadows.view(0.9, read_adam(late))
+        shadows.view(0.9, read_tensors(late))

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import read_adam
+from stabletune.signals.curvature.ritz import RitzBasis
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.shadow_second_moments import ShadowSecondMoments
 from stabletune.signals.shadow_sharpness import bound_sharpness, weight_stretch
-from stabletune.signals.sharpness_ratio import Sharpness, SharpnessTracker
+from stabletune.signals.sharpness_ratio import SharpnessTracker
 from tests.reference.dense_sharpness import dense_hessian, dense_spectrum
 from tests.signals.problems import operator_of, tanh_regression, tensor_with, train
 
@@ -45,10 +47,16 @@ def random_problem(seed: int, size: int = 40, dtype: torch.dtype = DOUBLE) -> tu
     return Dense(hessian, weights, torch.randn(size, generator=generator, dtype=dtype)), other
 
 
-def measured_on(problem: Dense) -> Sharpness:
+def measured_on(problem: Dense) -> RitzBasis:
     sharpness = SharpnessTracker().measure(problem, None)
     assert sharpness is not None
-    return sharpness
+    return sharpness.basis
+
+
+def basis_of(matrix: Tensor, *directions: Tensor) -> RitzBasis:
+    basis = RitzBasis(lambda vector: matrix @ vector, directions[0])
+    assert all(basis.extend(direction) for direction in directions)
+    return basis
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
@@ -67,10 +75,11 @@ def test_the_bound_is_never_above_the_dense_eigenvalue(share: float, dtype: torc
 def test_the_bound_is_the_ritz_value_for_the_same_weights_or_a_multiple() -> None:
     problem, _ = random_problem(0)
     measured = measured_on(problem)
+    top = np.linalg.eigvalsh(measured.projected)[-1]
     for factor in (1.0, 4.0, 0.01):
         found = bound_sharpness(measured, torch.full_like(problem.weights, 1 / factor))
         assert found is not None
-        assert found.lower_bound == pytest.approx(factor * measured.ratio, rel=1e-9)
+        assert found.lower_bound == pytest.approx(factor * top, rel=1e-9)
 
 
 def test_the_estimate_is_a_bound_too_where_no_eigenvalue_is_negative() -> None:
@@ -90,8 +99,7 @@ def test_the_estimate_is_a_bound_too_where_no_eigenvalue_is_negative() -> None:
 def test_the_estimate_may_pass_the_value_where_the_negative_side_is_large() -> None:
     matrix = torch.tensor([[0.5, 2.0], [2.0, -3.0]], dtype=DOUBLE)
     q = torch.tensor([1.0, 0.0], dtype=DOUBLE)
-    measured = Sharpness(0.5, 4.0, False, q, (q,), (matrix @ q,), torch.tensor([[0.5]], dtype=DOUBLE))
-    found = bound_sharpness(measured, torch.ones(2, dtype=DOUBLE))
+    found = bound_sharpness(basis_of(matrix, q), torch.ones(2, dtype=DOUBLE))
     assert found is not None
     assert (found.lower_bound, found.estimate) == (0.5, 0.5 + 4.0 / 0.5)
     assert found.estimate is not None and found.estimate > float(torch.linalg.eigvalsh(matrix)[-1])
@@ -106,19 +114,19 @@ def test_coordinates_without_weight_are_left_out_of_the_bound() -> None:
         problem.gradient[7:9] = 0.0
         exact = dataclasses.replace(problem, weights=other).top()
         start = torch.where(other > 0, problem.scaled_gradient, 0.0)
-        image = problem.product(start / start.norm())
-        basis = (start / start.norm(), torch.ones_like(start) / start.numel() ** 0.5)
-        images = (image, problem.product(basis[1]))
-        projected = torch.stack([torch.stack([torch.dot(q, image) for image in images]) for q in basis])
-        found = bound_sharpness(Sharpness(0.0, 1.0, False, start, basis, images, projected), stretch)
+        basis = RitzBasis(problem.product, start)
+        basis.extend(start)
+        basis.extend(torch.ones_like(start))
+        found = bound_sharpness(basis, stretch)
         assert found is not None  # the second vector has a share where W' = 0 alone; the first one serves
-        assert found.lower_bound == pytest.approx(float(projected[0, 0] / (basis[0].square() * stretch).nansum()))
+        expected = basis.projected[0, 0] / float((basis.vectors[0].square() * stretch).nansum())
+        assert found.lower_bound == pytest.approx(expected)
         assert found.lower_bound <= exact * (1 + 1e-9)
 
 
 def test_without_a_usable_direction_there_is_no_bound() -> None:
     q = torch.tensor([1.0, 0.0])
-    measured = Sharpness(1.0, 0.0, True, q, (q,), (q,), torch.ones(1, 1, dtype=DOUBLE))
+    measured = basis_of(torch.eye(2), q)
     assert bound_sharpness(measured, torch.tensor([float("inf"), 1.0])) is None
     assert bound_sharpness(measured, torch.tensor([0.0, 1.0])) is None
 
@@ -150,7 +158,7 @@ def test_on_a_trained_net_it_bounds_the_dense_value_for_the_other_beta2(decay: f
         train(optimizer, closure, 1)
         if step % 10:
             continue
-        tensors = read_adam(optimizer)
+        tensors = read_tensors(optimizer)
         operator = operator_of(optimizer, closure)
         measured = tracker.measure(operator, None)
         assert measured is not None
@@ -160,7 +168,7 @@ def test_on_a_trained_net_it_bounds_the_dense_value_for_the_other_beta2(decay: f
             view = shadows.view(beta2, tensors)
             weights = torch.cat([_weights(t.v_hat.double(), t.n_steps) for t in view])
             exact = float(dense_spectrum(hessian, weights)[-1])
-            found = bound_sharpness(measured, weight_stretch(tensors, view, torch.empty(0)))
+            found = bound_sharpness(measured.basis, weight_stretch(tensors, view, torch.empty(0)))
             assert found is not None and found.estimate is not None
             assert 0.8 * exact <= found.lower_bound <= exact * (1 + 1e-4)
             assert found.estimate == pytest.approx(exact, rel=0.03)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import read_adam
 from stabletune.signals.curvature.preconditioner import is_at_floor
 from stabletune.signals.gradient_curvature import gradient_curvature
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, Sharpness, SharpnessTracker
 from tests.reference.dense_sharpness import dense_hessian, dense_sharpness, dense_spectrum, weights
 from tests.signals.problems import Quadratic, operator_of, tanh_regression, train
@@ -125,7 +125,7 @@ def test_the_masked_ratio_is_the_dense_one_of_the_other_coordinates(
     unmasked = SharpnessTracker().measure(operator, None)
     assert unmasked is not None
     spent = operator.n_products
-    floor = is_at_floor(read_adam(optimizer), operator.gradient)
+    floor = is_at_floor(read_tensors(optimizer), operator.gradient)
     found = MaskedSharpnessTracker().measure(operator, floor, unmasked)
     w = weights(optimizer)[kept]
     exact = dense_spectrum(dense_hessian(model.loss, [model.theta])[kept][:, kept], w)[-1]
@@ -138,7 +138,7 @@ def test_only_the_floor_left_gives_no_masked_ratio() -> None:
     operator = operator_of(optimizer, model.loss)
     unmasked = SharpnessTracker().measure(operator, None)
     assert unmasked is not None
-    floor = is_at_floor(read_adam(optimizer), operator.gradient)
+    floor = is_at_floor(read_tensors(optimizer), operator.gradient)
     assert MaskedSharpnessTracker().measure(operator, floor, unmasked) is None
 
 

@@ -1,38 +1,59 @@
-"""The metric in which Adam sees the loss: the one place that owns the normalisation of every ratio."""
+"""The metric in which the optimizer sees the loss: the one place that owns the normalisation of every ratio."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from stabletune.signals.adam_state import AdamTensor
 from stabletune.signals.curvature.hvp import LossGraph, flatten
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 
 
-def stability_weights(tensor: AdamTensor) -> Tensor:
+def stability_weights(tensor: AdaptiveTensor) -> Tensor:
     """Weight each coordinate so that the top eigenvalue of W^½ H W^½ is the ratio to the edge of stability itself.
 
-    W = ½ · c η (1-b1) / ((1+b1) (1-b1^t)) / (√v̂ + ε)
+    W = c κ / (2 - δ) / (√v̂ + ε);  c κ / (2 - δ) while the optimizer does not precondition
 
-    Adam with frozen v̂ is heavy ball with step η/(√v̂+ε)/(1-b1^t) and damping 1-b1; on a quadratic it diverges where
-    an eigenvalue of H, scaled so, passes 2 (1+b1)/(1-b1). Dividing by that limit puts the edge at 1 for every group
-    of hyperparameters at once, which a common η/2 in front could not. The clip factor c acts as a smaller η.
+    With v̂ frozen the iteration on a quadratic first diverges by flipping sign, θ → -θ: the rules in
+    ``optimizer_state`` show that no other condition binds. A gradient that alternates between ±Hθ moves θ by
+    c κ P⁻¹Hθ, decoupled decay by δθ, so that the flip needs (2 - δ) θ = c κ P⁻¹Hθ: an eigenvalue 1 of W H. This puts
+    the edge at 1 for every group of hyperparameters at once, which a common η/2 in front could not.
 
     Args:
-        tensor: one parameter's state; v̂ bias-corrected with its own t.
+        tensor: one parameter's state; κ, δ and the clip factor c as it says.
 
     Returns:
         W, shaped as the parameter; 0 where √v̂ + ε = 0 (no step is defined there).
 
-    Source: arXiv:2207.14484, section 2 (2/η becomes 38/η at b1 = 0.9); arXiv:2506.04805 for 1/(1-b1^t).
+    Source: arXiv:2207.14484, section 2, for Adam.
     """
-    damping = (1 - tensor.beta1) / ((1 + tensor.beta1) * (1 - tensor.beta1**tensor.n_steps))
+    if not tensor.is_preconditioned:
+        return torch.full_like(tensor.v_hat, _relative_step(tensor))
     denominator = tensor.v_hat_root + tensor.eps
-    weights = (0.5 * tensor.clip_factor * tensor.lr * damping) / denominator
-    return torch.where(denominator > 0, weights, torch.zeros_like(weights))
+    return torch.where(denominator > 0, _relative_step(tensor) / denominator, torch.zeros_like(denominator))
+
+
+def squared_length(tensor: AdaptiveTensor, squares: Tensor) -> Tensor:
+    """Return Σ x_i² / W_i, the squared length of x in the metric where S is a Rayleigh quotient, 0-dimensional.
+
+    Args:
+        tensor: one parameter's state.
+        squares: x², shaped as the parameter; 0 where W is.
+
+    Cost: three elementwise passes.
+    """
+    step = _relative_step(tensor)
+    total = squares.sum() if not tensor.is_preconditioned else (squares * (tensor.v_hat_root + tensor.eps)).sum()
+    return total / step if step > 0 else torch.full_like(total, math.inf)
+
+
+def _relative_step(tensor: AdaptiveTensor) -> float:
+    """Return c κ / (2 - δ)."""
+    return tensor.clip_factor * tensor.step_size / (2 - tensor.shrinkage)
 
 
 class SymmetricOperator(Protocol):
@@ -54,7 +75,7 @@ class PreconditionedHessian:
     Cost: one Hessian product per call; four flat vectors are held.
     """
 
-    def __init__(self, graph: LossGraph, tensors: Sequence[AdamTensor]) -> None:
+    def __init__(self, graph: LossGraph, tensors: Sequence[AdaptiveTensor]) -> None:
         like = graph.like
         self._graph = graph
         self._root = flatten([stability_weights(tensor) for tensor in tensors], like).sqrt_()
@@ -99,6 +120,7 @@ class MaskedOperator:
         return self._kept * self._operator.product(self._kept * vector)
 
 
-def is_at_floor(tensors: Sequence[AdamTensor], like: Tensor) -> Tensor:
+def is_at_floor(tensors: Sequence[AdaptiveTensor], like: Tensor) -> Tensor:
     """Mark the coordinates where ε rules the step, √v̂ ≤ ε, as one flat boolean vector."""
-    return torch.cat([(tensor.v_hat_root <= tensor.eps).reshape(-1).to(like.device) for tensor in tensors])
+    marks = [(t.v_hat_root <= t.eps) & t.is_preconditioned for t in tensors]
+    return torch.cat([mark.reshape(-1).to(like.device) for mark in marks])

@@ -119,9 +119,8 @@ def test_grad_mode_does_not_matter_to_the_caller() -> None:
 def test_a_compiled_model_is_refused_in_clear_words() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     compiled = torch.compile(model, backend="aot_eager")
-    graph = LossGraph(lambda: compiled(torch.ones(2, 3)).square().mean(), list(model.parameters()))
     with pytest.raises(MeasurementError, match=r"differentiable twice, but .*uncompiled model"):
-        graph.product(torch.ones(21))
+        LossGraph(lambda: compiled(torch.ones(2, 3)).square().mean(), list(model.parameters())).product(torch.ones(21))
 
 
 @pytest.mark.parametrize(
