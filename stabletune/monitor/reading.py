@@ -27,6 +27,7 @@ from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
 
 GRAPH_COST = 1.0
+BACKWARD_SHARE = 2 / 3
 PRODUCT_COST = 2.0
 FULL_EVERY = 4
 
@@ -81,10 +82,10 @@ class Probe:
             return Reading({}, 0.0)
         params = [tensor.param for tensor in tensors]
         with undisturbed(self._model, params):
-            with self._counted() as building:
-                graph = self._graph(closure, params)
-            if building is not None:
-                self.gradient_work = building.nanoseconds
+            counter = WorkCounter() if self._product_cost is None else None
+            graph = self._graph(closure, params, during_backward=counter)
+            if counter is not None:
+                self.gradient_work = counter.nanoseconds / BACKWARD_SHARE
             with torch.no_grad(), full_precision(graph.like):
                 reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
         if graph.handwritten and reading.fields and not self._has_checked_derivatives:
@@ -92,10 +93,13 @@ class Probe:
             return dataclasses.replace(reading, cost=reading.cost + PRODUCT_COST + 4 * GRAPH_COST)
         return reading
 
-    def _graph(self, closure: Callable[[], Tensor], params: Sequence[Tensor]) -> LossGraph:
+    def _graph(
+        self, closure: Callable[[], Tensor], params: Sequence[Tensor], *, during_backward: WorkCounter | None = None
+    ) -> LossGraph:
         return LossGraph(
             closure,
             params,
+            during_backward=during_backward,
             sign=-1.0 if is_maximizing(self._optimizer) else 1.0,
             has_recurrent_layers=any(isinstance(module, torch.nn.RNNBase) for module in self._model.modules()),
         )
@@ -141,10 +145,11 @@ class Probe:
     ) -> tuple[dict[str, Any], Sharpness | None]:
         self._n_readings += 1
         is_full = self._is_thorough or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
-        with self._counted() as producing:
+        counter = WorkCounter() if self._product_cost is None and is_full else None
+        with counter or contextlib.nullcontext():
             along = gradient_curvature(operator) if is_full else None
-        if producing is not None and self.gradient_work and operator.n_products:
-            self._product_cost = producing.nanoseconds / self.gradient_work
+        if counter is not None and self.gradient_work and operator.n_products:
+            self._product_cost = counter.nanoseconds / self.gradient_work
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
@@ -161,10 +166,6 @@ class Probe:
             "alignment": alignment(operator.scaled_gradient, sharpness.direction),
         }
         return fields, sharpness
-
-    def _counted(self) -> contextlib.AbstractContextManager[WorkCounter | None]:
-        """Count the work of the first reading that has products."""
-        return WorkCounter() if self._product_cost is None else contextlib.nullcontext()
 
 
 def finite_or_none(value: float) -> float | None:

@@ -251,15 +251,20 @@ def test_an_empty_tensor_beside_others_and_frozen_parameters_alone_are_no_error(
     assert reading is not None and reading.sharpness_ratio is None
 
 
-def test_five_million_parameters_take_no_more_products_than_five() -> None:
-    model = nn.Embedding(50_000, 100)
-    optimizer = adamw(model)
-    monitor = StabilityMonitor(model, optimizer, every=1)
-    model(torch.arange(100)).square().mean().backward()
-    optimizer.step()
-    reading = monitor.step(1.0, lambda: model(torch.arange(100)).square().mean())
-    assert reading is not None and reading.sharpness_ratio is not None
-    assert monitor.spent < 30
+def test_five_million_parameters_of_which_few_are_used_are_measured_like_the_few() -> None:
+    ratios = []
+    for rows in (100, 50_000):
+        torch.manual_seed(0)
+        model = nn.Embedding(rows, 100)
+        optimizer = adamw(model)
+        model(torch.arange(100)).square().mean().backward()
+        optimizer.step()
+        reading = StabilityMonitor(model, optimizer, every=1).step(
+            1.0, lambda m=model: m(torch.arange(100)).square().mean()
+        )
+        assert reading is not None
+        ratios.append(reading.sharpness_ratio)
+    assert ratios[0] == pytest.approx(ratios[1], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -286,15 +291,6 @@ def test_a_loss_of_nothing_that_is_trained_is_refused_at_its_step_and_the_next_c
     assert monitor.step(1.0) is None
     reading = monitor.step(1.0, lambda: square(model, x))
     assert reading is not None and reading.sharpness_ratio is not None and reading.step == 4
-
-
-def test_sparse_gradients_are_refused() -> None:
-    model = nn.Embedding(5, 3, sparse=True)
-    optimizer = adamw(model)
-    model.weight.grad = torch.ones(5, 3)
-    optimizer.step()
-    with pytest.raises(MeasurementError, match=r"must be dense.*sparse=False"):
-        StabilityMonitor(model, optimizer, every=1).step(1.0, lambda: model(torch.arange(3)).square().mean())
 
 
 def test_without_curvature_the_free_signals_go_on() -> None:

@@ -58,21 +58,32 @@ def test_sharpness_ratio_is_one_where_adam_with_a_frozen_second_moment_diverges(
     assert diverges or float(model.theta.detach().norm()) < start
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("beta2", "every"), [(0.999, 20), (0.98, 10)])
-def test_converged_readings_are_within_one_percent_through_a_run_with_spikes(beta2: float, every: int) -> None:
+def errors_through_spikes(tracker: SharpnessTracker, beta2: float, every: int) -> list[float]:
+    """Relative errors of all converged readings, of which there must be 95 %."""
     model, closure = tanh_regression(width=20)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, betas=(0.9, beta2), weight_decay=0.0)
-    tracker = SharpnessTracker()
-    n_converged = n = 0
+    errors = []
     for _ in range(1200 // every):
         train(optimizer, closure, every)
         found = measure(tracker, optimizer, closure)
-        n += 1
         if found.has_converged:
-            n_converged += 1
-            assert found.ratio == pytest.approx(dense_sharpness(optimizer, closure), rel=0.01)
-    assert n_converged >= 0.95 * n
+            errors.append(abs(found.ratio / dense_sharpness(optimizer, closure) - 1))
+    assert len(errors) >= 0.95 * (1200 // every)
+    return errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("beta2", "every"), [(0.999, 20), (0.98, 10)])
+def test_thorough_readings_are_within_one_percent_through_a_run_with_spikes(beta2: float, every: int) -> None:
+    assert max(errors_through_spikes(SharpnessTracker(is_thorough=True), beta2, every)) <= 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("beta2", "every"), [(0.999, 20), (0.98, 10)])
+def test_cheap_readings_are_too_but_for_a_few_where_an_eigenvector_overtakes_unseen(beta2: float, every: int) -> None:
+    errors = sorted(errors_through_spikes(SharpnessTracker(), beta2, every))
+    assert errors[len(errors) // 2] <= 0.002
+    assert errors[int(0.95 * len(errors))] <= 0.01
 
 
 def test_the_algebraic_maximum_comes_back_at_a_saddle() -> None:

@@ -39,6 +39,7 @@ class LossGraph:
         params: leaf tensors; those the loss does not use are dropped from ``params`` here.
         sign: -1 for an optimizer that maximizes.
         has_recurrent_layers: whether the model holds LSTM, GRU or RNN modules.
+        during_backward: entered around the backward pass, which takes two thirds of a gradient.
 
     Raises:
         MeasurementError: the loss is not a differentiable scalar, or some operation cannot be differentiated twice.
@@ -57,6 +58,7 @@ class LossGraph:
         *,
         sign: float = 1.0,
         has_recurrent_layers: bool = False,
+        during_backward: contextlib.AbstractContextManager[object] | None = None,
     ) -> None:
         with torch.inference_mode(False), torch.enable_grad():
             with twice_differentiable_kernels(has_recurrent_layers=has_recurrent_layers), _no_cast_cache():
@@ -68,7 +70,8 @@ class LossGraph:
             with full_precision(loss):
                 self._holds_float16 = holds_float16(nodes)
                 self._scale = _float16_scale(loss, params) if self._holds_float16 else 1.0
-                found = _differentiate([sign * self._scale * loss.sum()], params, None, create_graph=True)
+                with during_backward or contextlib.nullcontext():
+                    found = _differentiate([sign * self._scale * loss.sum()], params, None, create_graph=True)
             unreached = [param for param, gradient in zip(params, found, strict=True) if gradient is None]
             check_reached(loss, nodes, unreached, self.handwritten)
         _check_gradients(found)
@@ -174,10 +177,6 @@ def _check_gradients(found: Sequence[Tensor | None]) -> None:
         raise MeasurementError(
             "StabilityMonitor: the loss of the probe or closure must depend on the optimizer's parameters, but it has "
             "a gradient for none of them. Return the loss of the model that this optimizer trains."
-        )
-    if any(gradient is not None and gradient.layout != torch.strided for gradient in found):
-        raise MeasurementError(
-            "StabilityMonitor: gradients must be dense, but got a sparse one. Use nn.Embedding(sparse=False)."
         )
 
 
