@@ -18,7 +18,6 @@ NANOSECONDS_PER_CALL = 12_000.0
 NANOSECONDS_PER_BARE_CALL = 4_000.0
 NANOSECONDS_PER_FLOP = 0.0125
 NANOSECONDS_PER_BYTE = 0.05
-COUNTED_TIME = 2
 
 
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -74,9 +73,9 @@ class CountedOnce(Generic[Result]):
 
 
 class Meter:
-    """Adds up the work of something light that others do again and again: entered round it, counted the second time.
+    """Adds up the work of something light that others do again and again; entered round it, it counts it once.
 
-    The first time is passed over, since it may also prepare.
+    The first time is passed over, since that may also prepare; so is a time at which nothing was done.
     """
 
     def __init__(self) -> None:
@@ -86,7 +85,8 @@ class Meter:
     def __call__(self) -> contextlib.AbstractContextManager[WorkCounter | None]:
         """Enter this round it, each time."""
         self._n_times += 1
-        return self._counter if self._n_times == COUNTED_TIME else contextlib.nullcontext()
+        is_wanted = self._n_times > 1 and self._counter.nanoseconds == 0
+        return self._counter if is_wanted else contextlib.nullcontext()
 
     @property
     def nanoseconds(self) -> float:

@@ -53,11 +53,10 @@ def follow(problem: Problem, steps: int, **settings: Any) -> tuple[list[Measurem
 
 
 def test_bounds_cost_no_product_and_exact_values_are_charged() -> None:
-    plain, without = follow(tanh_regression(), 20)
+    plain, _ = follow(tanh_regression(), 20)
     bounded, free = follow(tanh_regression(), 20, shadow_beta2=[0.9, 0.99])
     measured, paid = follow(tanh_regression(), 20, shadow_beta2=[0.9, 0.99], shadow_exact=True)
-    assert free.spent == without.spent
-    assert paid.spent >= without.spent + 2 * 2 * 2 * len(measured)
+    assert paid.spent >= free.spent + 2 * 2 * len(measured)
     assert [dataclasses.replace(r, shadow_sharpness_ratios=None) for r in bounded] == plain
     for reading, other in zip(measured, bounded, strict=True):
         assert reading.shadow_sharpness_ratios is not None and other.shadow_sharpness_ratios is not None
@@ -66,6 +65,32 @@ def test_bounds_cost_no_product_and_exact_values_are_charged() -> None:
             assert bound == dataclasses.replace(found, exact=None)
             assert found.lower_bound is not None and found.exact is not None
             assert found.lower_bound <= found.exact * 1.005
+
+
+def test_following_is_charged_for_each_step_and_value_beside_the_readings() -> None:
+    def following(steps: int, values: tuple[float, ...]) -> float:
+        _, without = follow(tanh_regression(), steps)
+        _, shadowed = follow(tanh_regression(), steps, shadow_beta2=values)
+        return shadowed.spent - without.spent
+
+    once = following(20, (0.9, 0.99))
+    assert once > 0
+    assert following(40, (0.9, 0.99)) == pytest.approx(2 * once)
+    assert following(20, ALL) == pytest.approx(2 * once)
+
+
+def test_a_monitor_that_forgoes_curvature_follows_no_more() -> None:
+    model, closure = narrow()
+    optimizer = torch.optim.AdamW(model.parameters())
+    monitor = StabilityMonitor(model, optimizer, every=5, shadow_beta2=[0.9])
+    for _ in range(5):
+        monitor.step(step(optimizer, closure), closure)
+    spent = monitor.spent
+    monitor.forgo_curvature()
+    assert monitor.spent == spent
+    assert not optimizer._optimizer_step_post_hooks
+    reading = monitor.measure(step(optimizer, closure))
+    assert reading.shadow_sharpness_ratios is None
 
 
 def test_the_shadow_of_the_runs_own_beta2_is_the_run_itself() -> None:

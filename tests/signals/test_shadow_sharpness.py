@@ -153,7 +153,7 @@ def test_on_a_trained_net_it_bounds_the_dense_value_for_the_other_beta2(decay: f
     model, closure = tanh_regression(width=10)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=decay)
     shadows = ShadowSecondMoments(optimizer, (0.9, 0.99, 0.999))
-    tracker = SharpnessTracker()
+    tracker = SharpnessTracker(is_thorough=True)
     for step in range(1, 41):
         train(optimizer, closure, 1)
         if step % 10:
