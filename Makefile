@@ -5,13 +5,15 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-bench
+PEERS_READY := $(PEERS)/.ready
 MODULES := $(sort $(shell find stabletune -name "*.py"))
 
-.PHONY: help setup demo test check bench docs gpu-check
+.PHONY: help setup demo test check bench bench-signals docs gpu-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with stabletune and its tools; PYTHON=... and TORCH=... choose the builds
 
@@ -39,6 +41,19 @@ check: $(READY) ## Check format, lint, types and layers
 
 bench: $(READY) ## Run every benchmark
 	@for script in benchmarks/bench_*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
+
+bench-signals: $(PEERS_READY) ## Compare the signals with other tools in one run; SECTIONS="--quick cost accuracy" picks
+	$(PEERS)/bin/python -W ignore -m benchmarks.signals $(SECTIONS)
+
+# a tool that cannot be installed becomes a row of the tables that says so
+$(PEERS_READY): benchmarks/signals/requirements.txt
+	@test -x $(PEERS)/bin/pip || $(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check numpy scipy scikit-learn
+	@while read -r peer; do case "$$peer" in ""|"#"*) continue;; esac; \
+	  $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" < /dev/null || echo "not installed: $$peer"; \
+	done < $<
+	@touch $@
 
 docs: $(READY) ## Write the reference of every module to build/docs
 	@mkdir -p build/docs

@@ -50,9 +50,10 @@ class Probe:
     Args:
         model: whose buffers and modes are kept.
         optimizer: what the loss is seen through.
-        is_thorough: whether every reading holds every field, as exactly as near the edge; otherwise what takes products
-            of its own, the curvature along the gradient and S without the ε floor where the floor has a part in S, is
-            read every third time and where S is sought anew.
+        is_full: whether every reading holds every field; otherwise what takes products of its own, the curvature along
+            the gradient and S without the ε floor where the floor has a part in S, is read every fourth time and where
+            S is sought anew.
+        is_thorough: see ``SharpnessTracker``.
         shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
     """
 
@@ -61,19 +62,25 @@ class Probe:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        is_thorough: bool,
+        is_full: bool,
+        is_thorough: bool = False,
         shadows: ShadowReader | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._is_thorough = is_thorough
+        self._is_full = is_full
         self.shadows = shadows
         self._tracker = SharpnessTracker(is_thorough=is_thorough)
         self._masked_tracker = MaskedSharpnessTracker()
         self._n_readings = 0
-        self._product_cost: float | None = None
+        self._counted_product_cost: float | None = None
         self.gradient_work: float | None = None
         self._has_checked_derivatives = False
+
+    @property
+    def product_cost(self) -> float:
+        """What a Hessian product costs, in gradients."""
+        return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
 
     def read(self, closure: Callable[[], Tensor]) -> Reading:
         """Measure now."""
@@ -82,7 +89,7 @@ class Probe:
             return Reading({}, 0.0)
         params = [tensor.param for tensor in tensors]
         with undisturbed(self._model, params):
-            counter = WorkCounter() if self._product_cost is None else None
+            counter = WorkCounter() if self._counted_product_cost is None else None
             graph = self._graph(closure, params, during_backward=counter)
             if counter is not None:
                 self.gradient_work = counter.nanoseconds / BACKWARD_SHARE
@@ -90,7 +97,7 @@ class Probe:
                 reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
         if graph.handwritten and reading.fields and not self._has_checked_derivatives:
             self._check_derivatives(graph, closure)
-            return dataclasses.replace(reading, cost=reading.cost + PRODUCT_COST + 4 * GRAPH_COST)
+            return dataclasses.replace(reading, cost=reading.cost + self.product_cost + 4 * GRAPH_COST)
         return reading
 
     def _graph(
@@ -137,19 +144,18 @@ class Probe:
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
         }
-        product_cost = PRODUCT_COST if self._product_cost is None else self._product_cost
-        return Reading(free | fields, GRAPH_COST + product_cost * n_products, curvature)
+        return Reading(free | fields, GRAPH_COST + self.product_cost * n_products, curvature)
 
     def _read_curvature(
         self, operator: PreconditionedHessian, floor: Tensor
     ) -> tuple[dict[str, Any], Sharpness | None]:
         self._n_readings += 1
-        is_full = self._is_thorough or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
-        counter = WorkCounter() if self._product_cost is None and is_full else None
+        is_full = self._is_full or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
+        counter = WorkCounter() if self._counted_product_cost is None and is_full else None
         with counter or contextlib.nullcontext():
             along = gradient_curvature(operator) if is_full else None
         if counter is not None and self.gradient_work and operator.n_products:
-            self._product_cost = counter.nanoseconds / self.gradient_work
+            self._counted_product_cost = counter.nanoseconds / self.gradient_work
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)

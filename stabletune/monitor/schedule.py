@@ -11,7 +11,7 @@ from typing import Protocol
 
 from stabletune.records import Measurement
 
-GLANCE_SHARE = 0.1
+GLANCE_SHARE = 0.06
 EARLY_STEPS = 100
 REPAID_BY = 1100
 FIRST_STEP = 10
@@ -93,23 +93,25 @@ class EveryNth:
 
 
 class Budget:
-    """Spend ``overhead`` gradients per step on measuring, most of it where S may be passing 1.
+    """Spend ``overhead`` gradients per step on measuring, and most of it where S may be passing 1.
 
-    income: o t, and o min(t, 100) in advance, paid back evenly by step 1,100 (T known: by T, if that is earlier)
-    steady: a reading whenever the account, less what is held back for the edge, pays for one
-    held:   0.05 of the income, 0.75 while S was last at 0.7 or more; at most 60 gradients
-    edge:   a reading, from all there is, once S may have passed 1 since it was last below:
-            S_frozen exp(u Δt) ≥ 1,  S_frozen by ``FrozenCurvature``, u how fast S has lately run ahead of it
-            and every 3 steps while S is above 1, as long as two more could be paid for
-    looks:  S_frozen is asked for when S could be at 1, if nothing entered v and H ran ahead at u
-    glances: a tenth of the income, on top
+    income  o t, and o min(t, 100) in advance, paid back evenly by step 1,100 (T known: by T, if that is earlier);
+            0.06 of it for glances
+    steady  a reading whenever the account, less what is held back for the edge, pays for one
+    held    0.05 of the income, 0.75 while S was last at 0.7 or more; at most 60 gradients
+    edge    a reading, from all there is, once S may have passed 1: log S_frozen + u Δt ≥ 0, with S_frozen by
+            ``FrozenCurvature`` and u how fast S has lately run ahead of it. It asks for 2.5 readings' worth, since it
+            mostly comes early; one within 30 steps of S ≥ 0.93 asks for one, two steps past the forecast
+            while S is above 1, every 3 steps as long as six more could be paid for, else when S_frozen has fallen
+            below 0.97 or after 60 steps
+    looks   S_frozen is asked for when S could be at 1, if nothing entered v and H ran ahead at u
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
     end), both on credit: a short run that measured nothing would tell nothing. So runs of 50 steps or more have two
-    readings even where o t does not pay for them. Over T known steps another comes at 0.98 T if the account has it.
+    readings even where o t does not pay for them. Over T known steps the last is at 0.98 T.
 
     S > 1 lasts 12-31 steps, too short for a steady cadence; but v̂ is known at every step, and between two readings it
-    is mostly v̂ that moves S, so that few readings find the crossing.
+    is mostly v̂ that moves S.
 
     Args:
         overhead: o, in gradients per step; one training step counts as one gradient.
@@ -120,6 +122,7 @@ class Budget:
         self._overhead = overhead
         self._steps = steps
         self._first = FIRST_STEP if steps is None else min(steps, LATEST_FIRST_STEP, max(FIRST_STEP, steps // 20))
+        self._last_planned = 0 if steps is None else steps - steps // 50
         self._spent = 0.0
         self._glance_spent = 0.0
         self._glance_cost = GLANCE_COST
@@ -129,6 +132,7 @@ class Budget:
         self._last_ratio: float | None = None
         self._held = 0.0
         self._held_since = 0
+        self._looked_at = 0
         self._next_look: int | None = None
         self._may_have_crossed = False
         self._frozen_ratio: float | None = None
@@ -143,7 +147,7 @@ class Budget:
         if self._n_readings == 0:
             return False
         account = self._account(step)
-        if account < self._expected_cost:
+        if account < self._expected_cost or not self._leaves_the_last(step, account):
             return False
         if self._is_at_edge(step, account) or self._is_last(step):
             return True
@@ -159,11 +163,11 @@ class Budget:
         self._learn_lead(step, ratio)
         self._spent += cost
         if self._n_readings == 0:  # the first starts from nothing; those to come follow the last direction
-            self._expected_cost = min(TYPICAL_COST, cost) if cost > 0 else TYPICAL_COST
+            self._expected_cost = cost / 2 if cost > 0 else TYPICAL_COST
         elif cost > 0:  # a restart costs twice a warm measurement: expect neither alone
             self._expected_cost += 0.25 * (cost - self._expected_cost)
         self._n_readings += 1
-        self._last_step = step
+        self._last_step = self._looked_at = step
         self._last_ratio = self._frozen_ratio = ratio
         self._may_have_crossed = False
         self._next_look = step + 1 if ratio is not None and ratio > 0 else None
@@ -172,13 +176,15 @@ class Budget:
         """Whether S could have reached the edge since the last look, and a reading could be paid for."""
         if self._may_have_crossed or self._next_look is None or step < self._next_look:
             return False
-        return self._account(step) >= self._approach_cost(step)
+        account = self._account(step)
+        return account >= self._approach_cost(step) and self._leaves_the_last(step, account)
 
     def record_look(self, step: int, ratio: float | None, growth: float, cost: float) -> None:
         """Judge whether S may have passed the edge, and plan the next look."""
         self._held, self._held_since = max(0.0, self._held_at(step) - cost), step
         self._spent += cost
-        self._frozen_ratio = ratio
+        before, since = self._frozen_ratio, self._looked_at
+        self._frozen_ratio, self._looked_at = ratio, step
         if ratio is None or ratio <= 0:
             self._next_look = None
             return
@@ -188,8 +194,10 @@ class Budget:
             self._next_look = step + FALLING_LOOK
             return
         rate = growth + self._lead
-        highest -= PAST_EDGE * rate if self._is_close(step) else 0.0
         self._may_have_crossed = highest >= 0
+        if self._is_close(step) and before:
+            pace = max(0.0, math.log(ratio / before) / max(1, step - since)) + self._lead
+            self._may_have_crossed = highest >= PAST_EDGE * pace
         wait = -highest / rate if rate > 0 else LONGEST_LOOK
         self._next_look = step + max(1, min(LONGEST_LOOK, int(wait)))
 
@@ -203,7 +211,7 @@ class Budget:
         self._glance_cost = cost
 
     def _account(self, step: int) -> float:
-        return self._overhead * (step + self._advance(step)) - self._spent
+        return (1 - GLANCE_SHARE) * self._overhead * (step + self._advance(step)) - self._spent
 
     def _advance(self, step: int) -> float:
         end = REPAID_BY if self._steps is None else min(REPAID_BY, self._steps)
@@ -240,8 +248,15 @@ class Budget:
             return step >= SHORTEST_PROMISE
         return self._steps >= SHORTEST_PROMISE and self._is_last(step)
 
+    def _leaves_the_last(self, step: int, account: float) -> bool:
+        """Whether the reading at the end of the known steps can still be paid for after one here."""
+        if self._steps is None or step >= self._last_planned:
+            return True
+        to_come = self._account(self._last_planned) - self._account(step)
+        return account + to_come >= 2 * self._expected_cost
+
     def _is_last(self, step: int) -> bool:
-        return self._steps is not None and step == self._steps - self._steps // 50
+        return self._steps is not None and step == self._last_planned
 
     def _learn_lead(self, step: int, ratio: float | None) -> None:
         """How fast S has run ahead of its frozen-curvature value on the way to the edge, in log per step."""

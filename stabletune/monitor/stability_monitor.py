@@ -27,7 +27,7 @@ class StabilityMonitor:
         model: the module being trained, whose buffers, modes and gradients are left as they are.
         optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
-        every: measure at each N-th step; ``overhead`` is then ignored.
+        every: measure every field at each N-th step, with more products at ``every=1``; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
         steps: how many steps the run will have, if known: the budget is then planned over them.
         shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
@@ -56,7 +56,7 @@ class StabilityMonitor:
         self._probe = probe
         self._schedule = _schedule(every, overhead, steps)
         shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
-        self._reader = Probe(model, optimizer, is_thorough=every is not None, shadows=shadows)
+        self._reader = Probe(model, optimizer, is_full=every is not None, is_thorough=every == 1, shadows=shadows)
         self._curvature: FrozenCurvature | None = None
         self._n_steps = 0
         self._spent = 0.0

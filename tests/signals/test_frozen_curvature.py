@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from stabletune.signals.frozen_curvature import FrozenCurvature, fastest_growth
+from stabletune.signals.optimizer_state.reading import read_tensors
+from stabletune.signals.sharpness_ratio import Sharpness, SharpnessTracker
+from tests.reference.dense_sharpness import dense_hessian, dense_spectrum, weights
+from tests.signals.problems import Quadratic, operator_of, tanh_regression, train
+
+OPTIMIZERS: list[Callable[[Any], torch.optim.Optimizer]] = [
+    lambda p: torch.optim.AdamW(p, lr=0.02),
+    lambda p: torch.optim.RAdam(p, lr=0.02),
+    lambda p: torch.optim.RMSprop(p, lr=0.02, momentum=0.5),
+    lambda p: torch.optim.Adagrad(p, lr=0.02),
+]
+
+
+def measured(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tensor]) -> FrozenCurvature:
+    operator = operator_of(optimizer, closure)
+    found: Sharpness | None = SharpnessTracker(is_thorough=True).measure(operator, None)
+    assert found is not None
+    params = [tensor.param for tensor in read_tensors(optimizer)]
+    return FrozenCurvature.of(found.ratio, operator.unscaled(found.direction), params)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_right_after_a_measurement_it_is_what_was_measured(make: Callable[[Any], torch.optim.Optimizer]) -> None:
+    model, closure = tanh_regression(width=8)
+    optimizer = make(model.parameters())
+    train(optimizer, closure, 60)
+    frozen = measured(optimizer, closure)
+    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(frozen.ratio, rel=1e-4)
+
+
+def test_it_follows_the_learning_rate_exactly() -> None:
+    model, closure = tanh_regression(width=8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.0)
+    train(optimizer, closure, 60)
+    frozen = measured(optimizer, closure)
+    optimizer.param_groups[0]["lr"] = 0.05
+    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(2.5 * frozen.ratio, rel=1e-4)
+
+
+def test_with_the_hessian_unchanged_it_is_a_lower_bound_and_close_to_the_dense_value() -> None:
+    hessian = torch.diag(torch.tensor([5.0, 2.0, 1.0, 0.2], dtype=torch.float64))
+    model = Quadratic(hessian, torch.ones(4, dtype=torch.float64))
+    optimizer = torch.optim.AdamW([model.theta], lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+    train(optimizer, model.loss, 30)
+    frozen = measured(optimizer, model.loss)
+    for _ in range(10):
+        train(optimizer, model.loss, 3)
+        exact = float(dense_spectrum(dense_hessian(model.loss, [model.theta]), weights(optimizer))[-1])
+        now = frozen.ratio_now(read_tensors(optimizer))
+        assert now is not None and now <= exact * (1 + 1e-6)
+    assert now == pytest.approx(exact, rel=0.05)
+
+
+def test_a_learning_rate_of_zero_is_no_edge_and_a_lost_parameter_no_answer() -> None:
+    model, closure = tanh_regression(width=3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    train(optimizer, closure, 5)
+    frozen = measured(optimizer, closure)
+    optimizer.param_groups[0]["lr"] = 0.0
+    assert frozen.ratio_now(read_tensors(optimizer)) is None
+    assert frozen.ratio_now(read_tensors(optimizer)[1:]) is None
+
+
+@pytest.mark.parametrize("n_steps", [1, 20, 3000])
+def test_nothing_grows_faster_than_where_no_gradient_enters(n_steps: int) -> None:
+    model = Quadratic(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    optimizer = torch.optim.AdamW([model.theta], lr=0.0, betas=(0.9, 0.99), eps=0.0)
+    train(optimizer, model.loss, n_steps)
+    (before,) = read_tensors(optimizer)
+    rate, root = fastest_growth([before]), before.v_hat_root.clone()
+    model.theta.grad = torch.zeros(2, dtype=torch.float64)
+    optimizer.step()
+    (after,) = read_tensors(optimizer)
+    assert rate == pytest.approx(math.log(float(root[0] / after.v_hat_root[0])))
+
+
+def test_a_sum_of_squares_never_lets_s_grow() -> None:
+    model = Quadratic(torch.eye(2), torch.ones(2))
+    optimizer = torch.optim.Adagrad([model.theta])
+    train(optimizer, model.loss, 3)
+    assert fastest_growth(read_tensors(optimizer)) == 0.0
