@@ -98,7 +98,8 @@ def test_the_shadow_of_the_runs_own_beta2_is_the_run_itself() -> None:
     for reading in readings:
         assert reading.shadow_sharpness_ratios is not None
         (found,) = reading.shadow_sharpness_ratios
-        assert found.lower_bound == pytest.approx(reading.sharpness_ratio, rel=1e-4)
+        # S goes beyond what its products prove by up to its tolerance
+        assert found.lower_bound == pytest.approx(reading.sharpness_ratio, rel=0.015)
         assert found.exact == pytest.approx(reading.sharpness_ratio, rel=0.01)
 
 
