@@ -16,6 +16,20 @@ Purpose = Literal["search", "confirmation", "baseline", "recommended"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ShadowSharpness:
+    """What the sharpness ratio would be with another ``beta2`` on the same trajectory.
+
+    ``lower_bound`` and ``estimate``, which is nearer, come from the products of the run's own measurement; ``exact``
+    from products of its own, None if not asked for or not converged.
+    """
+
+    beta2: float
+    lower_bound: float | None = None
+    estimate: float | None = None
+    exact: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     """What was read at one step; None where it was not measured. Definitions: the modules of ``signals``.
 
@@ -37,6 +51,7 @@ class Measurement:
     v_hat_decay: float | None = None
     update_rms: float | None = None
     gradient_norm: float | None = None
+    shadow_sharpness_ratios: tuple[ShadowSharpness, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +69,7 @@ class TrialSpec:
 
     ``params`` holds every optimizer hyperparameter and ``warmup_ratio``; ``workload_args`` the function's keywords,
     searched ones included. ``slow_limit`` is (step, loss): a trailing median above it there is pruned.
+    ``shadow_beta2`` names the values of beta2 that are followed beside the run's own.
     """
 
     number: int
@@ -75,6 +91,8 @@ class TrialSpec:
     slow_limit: tuple[int, float] | None = None
     device: str = "cpu"
     threads: int = 1
+    shadow_beta2: tuple[float, ...] = ()
+    shadow_exact: bool = False
 
     @property
     def warmup_steps(self) -> int:

@@ -106,7 +106,7 @@ class Config(Section):
         data = self.model_dump(exclude={"workload", "search_space", "signals"})
         data["workload"] = self._origin.workload_name
         data["search_space"] = self.search_space.to_dict()
-        data["signals"] = self.signals.model_dump(exclude_none=True)
+        data["signals"] = self.signals.model_dump(exclude_defaults=True)
         return {key: data[key] for key in type(self).model_fields}
 
     def sha256(self) -> str:

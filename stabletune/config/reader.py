@@ -57,6 +57,7 @@ class _Reader:
         workload = self._workload()
         baseline = self._baseline()
         self.problems += self._storage_problems()
+        self.problems += self._shadow_problems(space, baseline)
         if workload is not None:
             where = f"{self.document.where(('workload',))}: workload"
             found = check_workload(workload, self._arguments(space, baseline))
@@ -156,6 +157,15 @@ class _Reader:
         if not missing and "://" not in ENVIRONMENT_NAME.sub(lambda name: os.environ[name[1]], storage):
             remedy = "Example: sqlite:///study.db."
             yield self.document.problem(("storage",), "must be an SQLAlchemy URL", storage, remedy)
+
+    def _shadow_problems(self, space: SearchSpace | None, baseline: dict[str, Any]) -> Iterator[str]:
+        signals, clip = self.data.get("signals"), "second_moment_clip"
+        if not isinstance(signals, dict) or signals.get("shadow_beta2") is None:
+            return
+        if baseline.get(clip) is not None or (space is not None and clip in space.ranges):
+            rule = f"must be null with {clip} in search_space or baseline, which clips by v itself"
+            keys = ("signals", "shadow_beta2")
+            yield self.document.problem(keys, rule, signals["shadow_beta2"], "Remove one of the two.")
 
     def _field_problem(self, error: Any) -> str | None:
         """A pydantic error in the reader's words; None where the other checks have said it."""

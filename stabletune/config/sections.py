@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from stabletune.config.plugins import plugin_files
@@ -43,6 +43,12 @@ def _a_sampler(value: Any) -> Any:
     if value not in SAMPLERS:
         raise ValueError("not a sampler")
     return value
+
+
+def _distinct(values: list[float]) -> list[float]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value appears twice")
+    return values
 
 
 _AT_LEAST_ONE = Rule("must be a whole number of at least 1", "Set it to 1 or more.")
@@ -114,12 +120,23 @@ class Schedule(Section):
 
 
 class Signals(Section):
-    """How much measuring is done: a share of the training cost, or every so many steps; one of the two is None."""
+    """How much measuring is done: a share of the training cost, or every so many steps; one of the two is None.
+
+    ``shadow_beta2`` adds, at each measurement, what it tells of other values of beta2.
+    """
 
     overhead: Annotated[
         Annotated[Real, Field(gt=0, le=1)] | None, Rule("must lie in 0 < overhead <= 1", "0.15 spends 15 % on top.")
     ] = None
     every: Annotated[Annotated[Whole, Field(ge=1)] | None, _AT_LEAST_ONE] = None
+    shadow_beta2: Annotated[
+        Annotated[
+            list[Annotated[Real, Field(gt=0, lt=1)]], Field(min_length=1, max_length=8), AfterValidator(_distinct)
+        ]
+        | None,
+        Rule("must be null or a list of 1 to 8 different numbers, each 0 < beta2 < 1", "Example: [0.9, 0.99]."),
+    ] = None
+    shadow_exact: Annotated[bool, Field(strict=True), Rule("must be true or false", "true costs products.")] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -133,6 +150,8 @@ class Signals(Section):
         if self.overhead is not None and self.every is not None:
             rule = f"must not be given together with overhead ({self.overhead})"
             self._conflict("every", rule, "Remove one of the two.")
+        if self.shadow_exact and self.shadow_beta2 is None:
+            self._conflict("shadow_exact", "must not be true without shadow_beta2", "Name the values of beta2.")
         return self
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.work import WorkCounter
 from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
@@ -20,7 +21,7 @@ from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
-from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, SharpnessTracker
+from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, Sharpness, SharpnessTracker
 from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
@@ -53,14 +54,22 @@ class Probe:
             the gradient and S without the ε floor where the floor has a part in S, is read every fourth time and where
             S is sought anew.
         is_thorough: see ``SharpnessTracker``.
+        shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, is_full: bool, is_thorough: bool = False
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        is_full: bool,
+        is_thorough: bool = False,
+        shadows: ShadowReader | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._is_full = is_full
+        self.shadows = shadows
         self._tracker = SharpnessTracker(is_thorough=is_thorough)
         self._masked_tracker = MaskedSharpnessTracker()
         self._n_readings = 0
@@ -123,17 +132,23 @@ class Probe:
             return Reading({}, GRAPH_COST)
         entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
         operator = PreconditionedHessian(graph, tensors)
-        fields, curvature = self._read_curvature(operator, is_at_floor(tensors, graph.like), graph.params)
+        fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like))
+        n_products, curvature = operator.n_products, None
+        if sharpness is not None:
+            curvature = FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), graph.params)
+            if self.shadows is not None:
+                fields["shadow_sharpness_ratios"], n_own = self.shadows.read(graph, tensors, sharpness)
+                n_products += n_own
         free = {
             "gradient_norm": norm,
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
         }
-        return Reading(free | fields, GRAPH_COST + self.product_cost * operator.n_products, curvature)
+        return Reading(free | fields, GRAPH_COST + self.product_cost * n_products, curvature)
 
     def _read_curvature(
-        self, operator: PreconditionedHessian, floor: Tensor, params: list[Tensor]
-    ) -> tuple[dict[str, Any], FrozenCurvature | None]:
+        self, operator: PreconditionedHessian, floor: Tensor
+    ) -> tuple[dict[str, Any], Sharpness | None]:
         self._n_readings += 1
         is_full = self._is_full or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
         counter = WorkCounter() if self._counted_product_cost is None and is_full else None
@@ -156,7 +171,7 @@ class Probe:
             "has_converged": sharpness.has_converged,
             "alignment": alignment(operator.scaled_gradient, sharpness.direction),
         }
-        return fields, FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), params)
+        return fields, sharpness
 
 
 def finite_or_none(value: float) -> float | None:

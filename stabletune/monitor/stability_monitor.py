@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
 from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
+from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import FrozenCurvature, fastest_growth
@@ -29,10 +30,13 @@ class StabilityMonitor:
         every: measure every field at each N-th step, with more products at ``every=1``; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
         steps: how many steps the run will have, if known: the budget is then planned over them.
+        shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
+            here on; each holds one float per parameter, and its updates come on top of ``overhead``.
+        shadow_exact: measure it for each of them too, at the cost of their own Hessian products.
 
     Raises:
-        MeasurementError: the optimizer is none of these.
-        ValueError: ``every``, ``overhead`` or ``steps`` is out of range.
+        MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow.
+        ValueError: a setting is out of range.
     """
 
     def __init__(
@@ -44,13 +48,16 @@ class StabilityMonitor:
         overhead: float = 0.05,
         *,
         steps: int | None = None,
+        shadow_beta2: Sequence[float] = (),
+        shadow_exact: bool = False,
     ) -> None:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
-        self._reader = Probe(model, optimizer, is_full=every is not None, is_thorough=every == 1)
-        self._curvature: FrozenCurvature | None = None
         self._schedule = _schedule(every, overhead, steps)
+        shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
+        self._reader = Probe(model, optimizer, is_full=every is not None, is_thorough=every == 1, shadows=shadows)
+        self._curvature: FrozenCurvature | None = None
         self._n_steps = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
@@ -61,7 +68,8 @@ class StabilityMonitor:
     @property
     def spent(self) -> float:
         """What measuring has cost so far, in gradients (one forward and backward pass)."""
-        return self._spent
+        shadows, gradient_work = self._reader.shadows, self._reader.gradient_work
+        return self._spent + (shadows.nanoseconds / gradient_work if shadows is not None and gradient_work else 0.0)
 
     @property
     def overhead(self) -> float:
@@ -115,6 +123,8 @@ class StabilityMonitor:
     def forgo_curvature(self) -> None:
         """From now on read only what needs no closure: v̂ staleness and decay, update size, gradient norm."""
         self._measures_curvature = False
+        self._spent = self.spent
+        self._reader.shadows = None
 
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if not self._measures_curvature:
@@ -154,6 +164,16 @@ class StabilityMonitor:
             lr=float(self._optimizer.param_groups[0]["lr"]),
             **fields,
         )
+
+
+def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exact: bool) -> ShadowReader | None:
+    if beta2:
+        return ShadowReader(optimizer, beta2, is_exact=is_exact)
+    if is_exact:
+        raise ValueError(
+            "StabilityMonitor: shadow_exact needs shadow_beta2, but got none. Name the values of beta2 to be measured."
+        )
+    return None
 
 
 def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:

@@ -5,6 +5,7 @@ In: any torch code run inside. Out: an estimate of its time on one core, of whic
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -69,3 +70,25 @@ class CountedOnce(Generic[Result]):
         self.cost = counter.nanoseconds / gradient_work
         self._is_counted = True
         return result
+
+
+class Meter:
+    """Adds up the work of something light that others do again and again; entered round it, it counts it once.
+
+    The first time is passed over, since that may also prepare; so is a time at which nothing was done.
+    """
+
+    def __init__(self) -> None:
+        self._counter = WorkCounter(NANOSECONDS_PER_BARE_CALL)
+        self._n_times = 0
+
+    def __call__(self) -> contextlib.AbstractContextManager[WorkCounter | None]:
+        """Enter this round it, each time."""
+        self._n_times += 1
+        is_wanted = self._n_times > 1 and self._counter.nanoseconds == 0
+        return self._counter if is_wanted else contextlib.nullcontext()
+
+    @property
+    def nanoseconds(self) -> float:
+        """The work of all times, once it has been counted; 0 before."""
+        return self._n_times * self._counter.nanoseconds

@@ -48,5 +48,7 @@ def trial_spec(
         predicts=is_search,
         slow_limit=slow_limit,
         device="cuda" if config.resources.gpus_per_trial else "cpu",
+        shadow_beta2=tuple(config.signals.shadow_beta2 or ()),
+        shadow_exact=config.signals.shadow_exact,
         threads=max(1, int(config.resources.cpus_per_trial)),
     )

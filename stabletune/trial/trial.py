@@ -63,6 +63,7 @@ class Trial:
     def watch(self, model: torch.nn.Module) -> None:
         """Name the model, so that measuring can restore its buffers and modes."""
         self._model = model
+        self._attach_monitor()
 
     def build_optimizer(self, params: Iterable[torch.nn.Parameter] | Iterable[Mapping[str, Any]]) -> InstrumentedAdamW:
         """This trial's optimizer for parameters, or for groups with ``params``, ``weight_decay`` and ``lr_scale``."""
@@ -74,6 +75,7 @@ class Trial:
         keywords = {name: self.params[name] for name in _OPTIMIZER_KEYWORDS}
         betas = (self.params["beta1"], self.params["beta2"])
         self._optimizer = InstrumentedAdamW(entries, betas=betas, **keywords)
+        self._attach_monitor()
         return self._optimizer
 
     def build_schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
@@ -114,6 +116,20 @@ class Trial:
         """Whether the trial was stopped or has done all its steps."""
         return self.verdict is not None or self.history.step >= self.steps
 
+    def _attach_monitor(self) -> None:
+        """Build the monitor before the first step, which second moments of other beta2 must not miss."""
+        if self._model is None or self._optimizer is None or self.history.step > 0:
+            return
+        schedule = {"every": self.spec.every} if self.spec.every else {"overhead": self.spec.overhead}
+        self.monitor = StabilityMonitor(
+            self._model,
+            self._optimizer,
+            steps=self.steps,
+            shadow_beta2=self.spec.shadow_beta2,
+            shadow_exact=self.spec.shadow_exact,
+            **schedule,
+        )
+
     def _measure(self, loss: float, closure: Callable[[], torch.Tensor]) -> None:
         monitor = self._monitor()
         try:
@@ -128,14 +144,11 @@ class Trial:
 
     def _monitor(self) -> StabilityMonitor:
         if self.monitor is None:
-            if self._model is None or self._optimizer is None:
-                missing = "trial.watch(model)" if self._model is None else "trial.build_optimizer(model.parameters())"
-                raise WorkloadError(
-                    f"{self.spec.workload.function}: {missing} must be called before trial.step, but it was not. "
-                    "Call it before the loop."
-                )
-            schedule = {"every": self.spec.every} if self.spec.every else {"overhead": self.spec.overhead}
-            self.monitor = StabilityMonitor(self._model, self._optimizer, steps=self.steps, **schedule)
+            missing = "trial.watch(model)" if self._model is None else "trial.build_optimizer(model.parameters())"
+            raise WorkloadError(
+                f"{self.spec.workload.function}: {missing} must be called before trial.step, but it was not. "
+                "Call it before the loop."
+            )
         return self.monitor
 
     def _report_progress(self, loss: float) -> None:

@@ -111,6 +111,7 @@ def test_budget_and_output_do_not_count_as_a_difference(write: Writer) -> None:
         ("workload_args={width: 3}", ["workload_args", "workload_args.width"]),
         ("schedule={name: cosine, warmup_ratio: 0.1}", ["schedule.name", "schedule.warmup_ratio"]),
         ("signals={every: 2}", ["signals.every", "signals.overhead"]),
+        ("signals.shadow_beta2=[0.9]", ["signals.shadow_beta2"]),
         (
             "search_space=adam_lr_betas",
             ["search_space.beta1.high", "search_space.beta1.low", "search_space.beta1.scale"],
@@ -138,3 +139,12 @@ def test_a_config_survives_the_process_border(write: Writer) -> None:
     again = pickle.loads(pickle.dumps(config))
     assert again.resolved() == config.resolved()
     assert again.path == config.path
+
+
+def test_shadows_read_back_and_their_absence_leaves_no_key_in_a_resolved_config(write: Writer) -> None:
+    config = load_config(write())
+    assert config.resolved()["signals"] == {"overhead": 0.15}
+    other = load_config(config.path, overrides=["signals.shadow_beta2=[0.9, 0.99]", "signals.shadow_exact=true"])
+    resolved = other.resolved()
+    assert resolved["signals"] == {"overhead": 0.15, "shadow_beta2": [0.9, 0.99], "shadow_exact": True}
+    assert other.difference(yaml.safe_load(yaml.safe_dump(resolved))) == []

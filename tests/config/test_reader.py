@@ -40,7 +40,12 @@ def test_the_required_keys_alone_give_the_defaults_of_the_interface(write: Write
     }
     assert config.objective.model_dump() == {"metric": "final_loss", "source": "train", "target": None}
     assert config.schedule.model_dump() == {"name": "constant", "warmup_ratio": 0.0}
-    assert config.signals.model_dump() == {"overhead": 0.15, "every": None}
+    assert config.signals.model_dump() == {
+        "overhead": 0.15,
+        "every": None,
+        "shadow_beta2": None,
+        "shadow_exact": False,
+    }
     assert config.resources.model_dump() == {
         "cpus_per_trial": 1,
         "gpus_per_trial": 0,
@@ -164,6 +169,22 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
             "signals.every: must not be given together with overhead (0.1), but got 5.",
         ),
         ("signals: {every: 0}", "signals.every: must be a whole number of at least 1, but got 0."),
+        (
+            "signals: {shadow_beta2: [0.9, 1.5]}",
+            "signals.shadow_beta2: must be null or a list of 1 to 8 different numbers, each 0 < beta2 < 1, "
+            "but got 1.5.",
+        ),
+        ("signals: {shadow_beta2: [0.9, 0.9]}", "each 0 < beta2 < 1, but got [0.9, 0.9]."),
+        ("signals: {shadow_beta2: []}", "each 0 < beta2 < 1, but got []."),
+        ("signals: {shadow_beta2: 0.9}", "each 0 < beta2 < 1, but got 0.9."),
+        ("signals: {shadow_beta2: [true]}", "each 0 < beta2 < 1, but got true."),
+        ("signals: {shadow_exact: 1}", "signals.shadow_exact: must be true or false, but got 1."),
+        ("signals: {shadow_exact: true}", "signals.shadow_exact: must not be true without shadow_beta2, but got true."),
+        (
+            "signals: {shadow_beta2: [0.9]}\nbaseline: {second_moment_clip: 5000.0}",
+            "signals.shadow_beta2: must be null with second_moment_clip in search_space or baseline, which clips by v "
+            "itself, but got [0.9].",
+        ),
         ("signals: {overhead: 0}", "signals.overhead: must lie in 0 < overhead <= 1, but got 0."),
         ("signals: {overhead: true}", "signals.overhead: must lie in 0 < overhead <= 1, but got true."),
         ("sampler: hyperband", "sampler: must be one of cmaes, gp, nsga2, qmc, random, tpe, but got 'hyperband'."),
