@@ -29,6 +29,8 @@ HELD_SHARE_NEAR_EDGE = 0.75
 MOST_HELD = 60.0
 SHORTEST_GAP = 3
 FOLLOWED_COSTS = 6.0
+STALE = 10.0
+READINGS_FOR_A_VERDICT = 4
 LONGEST_EPISODE = 60
 STEADY_GAP = 20
 FALLEN = 0.97
@@ -102,8 +104,9 @@ class Budget:
     edge    a reading, from all there is, once S may have passed 1: log S_frozen + u Δt ≥ 0, with S_frozen by
             ``FrozenCurvature`` and u how fast S has lately run ahead of it. It asks for 2.5 readings' worth, since it
             mostly comes early; one within 30 steps of S ≥ 0.93 asks for one, two steps past the forecast
-            while S is above 1, every 3 steps as long as six more could be paid for, else when S_frozen has fallen
-            below 0.97 or after 60 steps
+            while S is above 1, every 3 steps up to the fourth where v̂ staleness is 10 or more (a verdict takes three
+            over 8 steps), or as long as six more could be paid for; else when S_frozen has fallen below 0.97 or after
+            60 steps
     looks   S_frozen is asked for when S could be at 1, if nothing entered v and H ran ahead at u
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
@@ -133,6 +136,8 @@ class Budget:
         self._held = 0.0
         self._held_since = 0
         self._looked_at = 0
+        self._n_above = 0
+        self._staleness = 0.0
         self._next_look: int | None = None
         self._may_have_crossed = False
         self._frozen_ratio: float | None = None
@@ -168,6 +173,8 @@ class Budget:
             self._expected_cost += 0.25 * (cost - self._expected_cost)
         self._n_readings += 1
         self._last_step = self._looked_at = step
+        self._n_above = self._n_above + 1 if ratio is not None and ratio >= EDGE else 0
+        self._staleness = measurement.v_hat_staleness or 0.0
         self._last_ratio = self._frozen_ratio = ratio
         self._may_have_crossed = False
         self._next_look = step + 1 if ratio is not None and ratio > 0 else None
@@ -230,9 +237,13 @@ class Budget:
         gap = step - self._last_step
         if self._last_ratio is None or gap < SHORTEST_GAP:
             return False
-        if self._last_ratio >= EDGE and account >= FOLLOWED_COSTS * self._expected_cost:
+        if self._last_ratio >= EDGE and (self._is_judged() or account >= FOLLOWED_COSTS * self._expected_cost):
             return True
         return self._may_have_crossed and account >= self._approach_cost(step)
+
+    def _is_judged(self) -> bool:
+        """Whether more readings are wanted for a verdict on S > 1: v̂ is stale, and few readings have shown it yet."""
+        return self._staleness >= STALE and self._n_above < READINGS_FOR_A_VERDICT
 
     def _approach_cost(self, step: int) -> float:
         """What a reading near the edge must leave room for: the first one has to be followed by another."""

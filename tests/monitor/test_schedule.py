@@ -51,8 +51,8 @@ def simulate(schedule: Schedule, steps: int, truth: Callable[[int], float] = low
     return run
 
 
-def reading(step: int, ratio: float | None) -> Measurement:
-    return Measurement(step=step, loss=1.0, lr=0.1, sharpness_ratio=ratio)
+def reading(step: int, ratio: float | None, staleness: float = 1.0) -> Measurement:
+    return Measurement(step=step, loss=1.0, lr=0.1, sharpness_ratio=ratio, v_hat_staleness=staleness)
 
 
 def crossings(truth: Callable[[int], float], steps: int) -> list[int]:
@@ -110,6 +110,20 @@ def test_above_the_edge_readings_follow_every_three_steps_while_there_is_plenty(
     run = simulate(budget, 1600, truth)
     gaps = [b - a for a, b in itertools.pairwise(run.due) if a >= 1500]
     assert gaps[:5] == [3] * 5
+
+
+@pytest.mark.parametrize(("staleness", "expected"), [(100.0, [3, 6, 9]), (1.0, [])])
+def test_a_stale_second_moment_above_the_edge_is_read_until_a_verdict_is_possible(
+    staleness: float, expected: list[int]
+) -> None:
+    budget, due = Budget(0.05), []
+    budget.record(reading(900, 0.9, staleness), 4.0)
+    budget.record(reading(1000, 1.1, staleness), 25.0)
+    for step in range(1001, 1020):
+        if budget.is_due(step):
+            budget.record(reading(step, 1.1, staleness), 4.0)
+            due.append(step - 1000)
+    assert due == expected
 
 
 def test_how_fast_s_runs_ahead_of_its_forecast_is_learned() -> None:
