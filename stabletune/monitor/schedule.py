@@ -30,7 +30,8 @@ MOST_HELD = 60.0
 SHORTEST_GAP = 3
 FOLLOWED_COSTS = 6.0
 STALE = 10.0
-READINGS_FOR_A_VERDICT = 4
+READINGS_FOR_A_VERDICT = 3
+VERDICT_GAP = 4
 LONGEST_EPISODE = 60
 STEADY_GAP = 20
 FALLEN = 0.97
@@ -104,9 +105,9 @@ class Budget:
     edge    a reading, from all there is, once S may have passed 1: log S_frozen + u Δt ≥ 0, with S_frozen by
             ``FrozenCurvature`` and u how fast S has lately run ahead of it. It asks for 2.5 readings' worth, since it
             mostly comes early; one within 30 steps of S ≥ 0.93 asks for one, two steps past the forecast
-            while S is above 1, every 3 steps up to the fourth where v̂ staleness is 10 or more (a verdict takes three
-            over 8 steps), or as long as six more could be paid for; else when S_frozen has fallen below 0.97 or after
-            60 steps
+            while S is above 1, every 3 steps as long as six more could be paid for, else every 4 up to the third where
+            v̂ staleness is 10 or more (a verdict takes three over 8 steps), and once S_frozen has fallen below 0.97 or
+            after 60 steps
     looks   S_frozen is asked for when S could be at 1, if nothing entered v and H ran ahead at u
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
@@ -237,8 +238,9 @@ class Budget:
         gap = step - self._last_step
         if self._last_ratio is None or gap < SHORTEST_GAP:
             return False
-        if self._last_ratio >= EDGE and (self._is_judged() or account >= FOLLOWED_COSTS * self._expected_cost):
-            return True
+        if self._last_ratio >= EDGE:
+            if account >= FOLLOWED_COSTS * self._expected_cost or (gap >= VERDICT_GAP and self._is_judged()):
+                return True
         return self._may_have_crossed and account >= self._approach_cost(step)
 
     def _is_judged(self) -> bool:

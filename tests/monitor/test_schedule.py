@@ -112,7 +112,7 @@ def test_above_the_edge_readings_follow_every_three_steps_while_there_is_plenty(
     assert gaps[:5] == [3] * 5
 
 
-@pytest.mark.parametrize(("staleness", "expected"), [(100.0, [3, 6, 9]), (1.0, [])])
+@pytest.mark.parametrize(("staleness", "expected"), [(100.0, [4, 8]), (1.0, [])])
 def test_a_stale_second_moment_above_the_edge_is_read_until_a_verdict_is_possible(
     staleness: float, expected: list[int]
 ) -> None:
