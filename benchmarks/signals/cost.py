@@ -18,7 +18,7 @@ WARM_UP = 50
 # rounds of EVERY steps with one measurement each; at how many of them the peers measure too
 ROUNDS = {"MLP": (30, 3), "CNN": (40, 5), "transformer": (20, 2)}
 QUICK_ROUNDS = {"MLP": (4, 1), "CNN": (6, 2), "transformer": (2, 1)}
-GOALS = {"MLP": "< 3.7", "CNN": "< 5.7", "transformer": "< 56"}
+GOALS = {"MLP": "<= 4", "CNN": "<= 6", "transformer": "<= 5"}
 OURS = "stabletune, tracked"
 
 
