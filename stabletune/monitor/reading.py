@@ -26,7 +26,7 @@ from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
 
-GRAPH_COST = 1.0
+GRAPH_COST = 1.25
 BACKWARD_SHARE = 0.6  # of a gradient; only it is counted: under a counter a compiled forward would run uncompiled
 PRODUCT_COST = 2.0
 FULL_EVERY = 4
@@ -163,7 +163,8 @@ class Probe:
         sharpness = self._tracker.measure(operator, along)
         if sharpness is None:
             return fields, None
-        if is_full or self._masked_tracker.is_free(floor, sharpness):
+        is_first_of_a_budget = self._n_readings == 1 and not self._is_full  # both from nothing would cost most of it
+        if (is_full and not is_first_of_a_budget) or self._masked_tracker.is_free(floor, sharpness):
             fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
         fields |= {
             "sharpness_ratio": sharpness.ratio,

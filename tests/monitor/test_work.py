@@ -64,5 +64,5 @@ def test_a_light_action_is_counted_once_against_the_gradient() -> None:
     assert counted.cost == 0.25
     for _ in range(2):
         assert counted(1e6) == 1000.0
-    assert counted.cost == pytest.approx((2 * 4000.0 + 0.025 * (4 * 1001 + 4)) / 1e6, rel=0.2)
+    assert counted.cost == pytest.approx((2 * 4000.0 + 0.08 * (4 * 1001 + 4)) / 1e6, rel=0.2)
     assert len(calls) == 3
