@@ -14,7 +14,7 @@ from torch import Tensor
 from stabletune.signals.curvature.hvp import LossGraph
 from stabletune.signals.sharpness_ratio import SharpnessTracker
 
-SHARE_OF_RANGE = 0.4
+SQUARED_WITHIN_RANGE = 0.4  # as a power of the largest number: half, less what sums of squares need
 
 
 class ScaledHessian:
@@ -37,7 +37,7 @@ class ScaledHessian:
     @property
     def largest(self) -> float:
         """The size, in units, up to which squares can be told in this precision; 1 / largest down to which."""
-        return float(torch.finfo(self.scaled_gradient.dtype).max ** SHARE_OF_RANGE)
+        return float(torch.finfo(self.scaled_gradient.dtype).max ** SQUARED_WITHIN_RANGE)
 
     def product(self, vector: Tensor) -> Tensor:
         """Return H x / unit; not finite where it is too large for its unit."""
@@ -45,7 +45,7 @@ class ScaledHessian:
         image = self._graph.product(vector)
         size = float(image.abs().max())
         if self.unit is None and 0 < size < math.inf:
-            self.unit = 2.0 ** math.frexp(size)[1]
+            self.unit = 2.0 ** (math.frexp(size)[1] - 1)
         unit = self.unit or 1.0
         return image / unit if size <= self.largest * unit else torch.full_like(image, math.inf)
 
@@ -55,8 +55,8 @@ class RawSharpnessTracker:
 
     sharpness = λ_max(H), the largest algebraic eigenvalue, of the raw loss: no weights, no decay of either kind
 
-    The edge of gradient descent is 2/η; Adam's spikes come without a change of it, as on L = θ²/2, where it is 1
-    throughout while S passes 1. Coordinates that the loss does not use are left out.
+    The edge of gradient descent is 2/η; Adam's spikes need no change of it: on L = θ²/2 it is 1 throughout while S
+    passes 1. Coordinates that the loss does not use are left out.
 
     Args:
         is_thorough: see ``SharpnessTracker``; 1.5 % is the tolerance otherwise, at any size.
@@ -72,7 +72,7 @@ class RawSharpnessTracker:
     def measure(self, graph: LossGraph) -> tuple[float | None, int]:
         """Return the sharpness, None where it is not finite or did not converge, and how many products it took.
 
-        Cost: mostly 1-3 products; at least 6 at first, 4 at every eighth measurement.
+        Cost: that of ``SharpnessTracker.measure``: mostly 1-3 products, up to 12 at a restart.
         """
         hessian = ScaledHessian(graph, self._unit)
         found = self._tracker.measure(hessian, None)
@@ -80,7 +80,8 @@ class RawSharpnessTracker:
         if found is None or 0 < abs(found.ratio) < 1 / hessian.largest:  # the next one takes a unit of its own
             self._tracker, self._unit = self._from_nothing(), None
             return None, hessian.n_products
-        return found.ratio * (hessian.unit or 1.0) if found.has_converged else None, hessian.n_products
+        value = found.ratio * (hessian.unit or 1.0)
+        return value if found.has_converged and math.isfinite(value) else None, hessian.n_products
 
     def _from_nothing(self) -> SharpnessTracker:
         return SharpnessTracker(seed=2, is_thorough=self._is_thorough, fine_from=math.inf)

@@ -90,3 +90,9 @@ def test_a_size_that_leaps_out_of_range_is_not_told_and_then_followed_from_nothi
 def test_a_curvature_that_is_not_finite_is_not_told(power: float) -> None:
     model = Quadratic(power * torch.eye(2), torch.full((2,), 1e-3))
     assert measure(RawSharpnessTracker(), model, lambda: model.loss() * power)[0] is None
+
+
+def test_the_largest_numbers_of_float64_are_told_and_what_lies_beyond_is_not() -> None:
+    model = Quadratic(1e308 * torch.eye(2, dtype=torch.float64), torch.full((2,), 1e-9, dtype=torch.float64))
+    assert measure(RawSharpnessTracker(), model, model.loss)[0] == pytest.approx(1e308)
+    assert measure(RawSharpnessTracker(), model, lambda: 1e3 * model.loss())[0] is None
