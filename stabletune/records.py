@@ -34,7 +34,7 @@ class Measurement:
     """What was read at one step; None where it was not measured. Definitions: the modules of ``signals``.
 
     ``step`` counts the calls of ``StabilityMonitor.step`` from 1; ``loss`` is the loss given there; ``lr`` is the
-    first parameter group's.
+    first parameter group's. ``sharpness`` is the raw Hessian's, read on request only.
     """
 
     step: int
@@ -52,6 +52,7 @@ class Measurement:
     update_rms: float | None = None
     gradient_norm: float | None = None
     shadow_sharpness_ratios: tuple[ShadowSharpness, ...] | None = None
+    sharpness: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ class TrialSpec:
 
     ``params`` holds every optimizer hyperparameter and ``warmup_ratio``; ``workload_args`` the function's keywords,
     searched ones included. ``slow_limit`` is (step, loss): a trailing median above it there is pruned.
-    ``shadow_beta2`` names the values of beta2 that are followed beside the run's own.
+    ``shadow_beta2`` names the values of beta2 that are followed beside the run's own; ``sharpness`` asks for the raw
+    Hessian's.
     """
 
     number: int
@@ -93,6 +95,7 @@ class TrialSpec:
     threads: int = 1
     shadow_beta2: tuple[float, ...] = ()
     shadow_exact: bool = False
+    sharpness: bool = False
 
     @property
     def warmup_steps(self) -> int:
@@ -112,6 +115,7 @@ class Progress:
     loss: float
     sharpness_ratio: float | None
     v_hat_staleness: float | None
+    sharpness: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ class SignalLines(PlainLines):
         self._say(
             f"step {progress.step} of {progress.steps}: loss {progress.loss:.4g}, "
             f"sharpness_ratio {_short(progress.sharpness_ratio, '.3f')}, "
-            f"v_hat_staleness {_short(progress.v_hat_staleness, '.3g')}"
+            f"v_hat_staleness {_short(progress.v_hat_staleness, '.3g')}{_if_read(', sharpness ', progress.sharpness)}"
         )
 
 
@@ -222,7 +222,7 @@ def trial_summary(result: TrialResult) -> str:
     for m in readings[:: max(1, len(readings) // 20)]:
         lines.append(
             f"step {m.step:>6}  loss {m.loss:<11.4g} sharpness_ratio {m.sharpness_ratio:<8.3f} "
-            f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}"
+            f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}{_if_read(' sharpness ', m.sharpness)}"
         )
     return "\n".join(lines)
 
@@ -239,6 +239,10 @@ def _settings(params: Mapping[str, Any]) -> str:
 
 def _short(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _if_read(title: str, value: float | None) -> str:
+    return "" if value is None else f"{title}{value:.3g}"
 
 
 def _value(value: Any) -> str:

@@ -122,7 +122,7 @@ class Schedule(Section):
 class Signals(Section):
     """How much measuring is done: a share of the training cost, or every so many steps; one of the two is None.
 
-    ``shadow_beta2`` adds, at each measurement, what it tells of other values of beta2.
+    ``shadow_beta2`` adds, at each measurement, what it tells of other values of beta2; ``sharpness`` the raw Hessian's.
     """
 
     overhead: Annotated[
@@ -137,6 +137,7 @@ class Signals(Section):
         Rule("must be null or a list of 1 to 8 different numbers, each 0 < beta2 < 1", "Example: [0.9, 0.99]."),
     ] = None
     shadow_exact: Annotated[bool, Field(strict=True), Rule("must be true or false", "true costs products.")] = False
+    sharpness: Annotated[bool, Field(strict=True), Rule("must be true or false", "true costs products.")] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
+from stabletune.signals.sharpness import RawSharpnessTracker
 from stabletune.signals.sharpness_ratio import MaskedSharpnessTracker, Sharpness, SharpnessTracker
 from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
@@ -51,10 +52,11 @@ class Probe:
         model: whose buffers and modes are kept.
         optimizer: what the loss is seen through.
         is_full: whether every reading holds every field; otherwise what takes products of its own, the curvature along
-            the gradient and S without the ε floor where the floor has a part in S, is read every fourth time and where
-            S is sought anew.
+            the gradient, S without the ε floor where the floor has a part in S and the raw sharpness, is read every
+            fourth time and where S is sought anew.
         is_thorough: see ``SharpnessTracker``.
         shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
+        reads_sharpness: whether the raw sharpness is read too, by products of its own.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Probe:
         is_full: bool,
         is_thorough: bool = False,
         shadows: ShadowReader | None = None,
+        reads_sharpness: bool = False,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -72,6 +75,7 @@ class Probe:
         self.shadows = shadows
         self._tracker = SharpnessTracker(is_thorough=is_thorough)
         self._masked_tracker = MaskedSharpnessTracker()
+        self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
         self._n_readings = 0
         self._counted_product_cost: float | None = None
         self.gradient_work: float | None = None
@@ -132,8 +136,13 @@ class Probe:
             return Reading({}, GRAPH_COST)
         entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
         operator = PreconditionedHessian(graph, tensors)
-        fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like))
+        self._n_readings += 1
+        is_full = self._is_full or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
+        fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like), is_full=is_full)
         n_products, curvature = operator.n_products, None
+        if is_full and self._raw_tracker is not None:
+            fields["sharpness"], n_own = self._raw_tracker.measure(graph)
+            n_products += n_own
         if sharpness is not None:
             curvature = FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), graph.params)
             if self.shadows is not None:
@@ -147,10 +156,8 @@ class Probe:
         return Reading(free | fields, GRAPH_COST + self.product_cost * n_products, curvature)
 
     def _read_curvature(
-        self, operator: PreconditionedHessian, floor: Tensor
+        self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool
     ) -> tuple[dict[str, Any], Sharpness | None]:
-        self._n_readings += 1
-        is_full = self._is_full or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
         counter = WorkCounter() if self._counted_product_cost is None and is_full else None
         with counter or contextlib.nullcontext():
             along = gradient_curvature(operator) if is_full else None

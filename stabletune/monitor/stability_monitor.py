@@ -33,6 +33,7 @@ class StabilityMonitor:
         shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
             here on; each holds one float per parameter, and its updates come on top of ``overhead``.
         shadow_exact: measure it for each of them too, at the cost of their own Hessian products.
+        sharpness: measure the raw sharpness too, likewise; with an overhead at every fourth reading or so.
 
     Raises:
         MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow.
@@ -50,13 +51,21 @@ class StabilityMonitor:
         steps: int | None = None,
         shadow_beta2: Sequence[float] = (),
         shadow_exact: bool = False,
+        sharpness: bool = False,
     ) -> None:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
         self._schedule = _schedule(every, overhead, steps)
         shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
-        self._reader = Probe(model, optimizer, is_full=every is not None, is_thorough=every == 1, shadows=shadows)
+        self._reader = Probe(
+            model,
+            optimizer,
+            is_full=every is not None,
+            is_thorough=every == 1,
+            shadows=shadows,
+            reads_sharpness=sharpness,
+        )
         self._curvature: FrozenCurvature | None = None
         self._n_steps = 0
         self._spent = 0.0

@@ -67,11 +67,13 @@ class SharpnessTracker:
         seed: of the private generator; global random states are not touched.
         is_thorough: whether every measurement follows the second vector too and settles as a restart does, with a
             restart of at least eight products every fourth time: all 180 readings of that run within 1 %.
+        fine_from: where S must have been for the finer tolerance.
     """
 
-    def __init__(self, seed: int = 0, *, is_thorough: bool = False) -> None:
+    def __init__(self, seed: int = 0, *, is_thorough: bool = False, fine_from: float = NEAR_EDGE) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._is_thorough = is_thorough
+        self._fine_from = fine_from
         self._restart_every = THOROUGH_RESTART_EVERY if is_thorough else RESTART_EVERY
         self._memory: Memory | None = None
         self._other_share = FIRST_OTHER_SHARE
@@ -91,7 +93,7 @@ class SharpnessTracker:
         if self._memory is not None and self._memory.vectors.shape[1] != size:
             self._memory = None
         is_restart = self.is_restart_due
-        is_fine = self._is_thorough or (self._memory is not None and self._memory.values[0] >= NEAR_EDGE)
+        is_fine = self._is_thorough or (self._memory is not None and self._memory.values[0] >= self._fine_from)
         tolerance = FINE_TOLERANCE if is_fine else TOLERANCE
         basis = self._begin(operator, along, is_restart=is_restart)
         found = self._refine(basis, operator.scaled_gradient, tolerance, is_restart=is_restart) if len(basis) else None

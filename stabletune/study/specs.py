@@ -50,5 +50,6 @@ def trial_spec(
         device="cuda" if config.resources.gpus_per_trial else "cpu",
         shadow_beta2=tuple(config.signals.shadow_beta2 or ()),
         shadow_exact=config.signals.shadow_exact,
+        sharpness=config.signals.sharpness,
         threads=max(1, int(config.resources.cpus_per_trial)),
     )

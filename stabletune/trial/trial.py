@@ -127,6 +127,7 @@ class Trial:
             steps=self.steps,
             shadow_beta2=self.spec.shadow_beta2,
             shadow_exact=self.spec.shadow_exact,
+            sharpness=self.spec.sharpness,
             **schedule,
         )
 
@@ -165,6 +166,7 @@ class Trial:
             loss=loss,
             sharpness_ratio=self.history.last("sharpness_ratio"),
             v_hat_staleness=self.history.last("v_hat_staleness"),
+            sharpness=self.history.last("sharpness"),
         )
         if not self._report(progress) and self.verdict is None:
             self.verdict = Verdict("stopped", f"step {self.history.step}: the search no longer needed this run.")

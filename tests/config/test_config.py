@@ -141,6 +141,17 @@ def test_a_config_survives_the_process_border(write: Writer) -> None:
     assert again.path == config.path
 
 
+def test_sharpness_reads_back_and_changes_the_hash_and_its_absence_leaves_no_key(write: Writer) -> None:
+    config = load_config(write())
+    assert config.sha256() == load_config(config.path, overrides=["signals.sharpness=false"]).sha256()
+    assert config.resolved()["signals"] == {"overhead": 0.15}
+    other = load_config(config.path, overrides=["signals.sharpness=true"])
+    resolved = other.resolved()
+    assert resolved["signals"] == {"overhead": 0.15, "sharpness": True}
+    assert config.difference(resolved) == ["signals.sharpness"]
+    assert other.difference(yaml.safe_load(yaml.safe_dump(resolved))) == []
+
+
 def test_shadows_read_back_and_their_absence_leaves_no_key_in_a_resolved_config(write: Writer) -> None:
     config = load_config(write())
     assert config.resolved()["signals"] == {"overhead": 0.15}

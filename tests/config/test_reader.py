@@ -45,6 +45,7 @@ def test_the_required_keys_alone_give_the_defaults_of_the_interface(write: Write
         "every": None,
         "shadow_beta2": None,
         "shadow_exact": False,
+        "sharpness": False,
     }
     assert config.resources.model_dump() == {
         "cpus_per_trial": 1,
@@ -179,6 +180,7 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
         ("signals: {shadow_beta2: 0.9}", "each 0 < beta2 < 1, but got 0.9."),
         ("signals: {shadow_beta2: [true]}", "each 0 < beta2 < 1, but got true."),
         ("signals: {shadow_exact: 1}", "signals.shadow_exact: must be true or false, but got 1."),
+        ("signals: {sharpness: 1}", "signals.sharpness: must be true or false, but got 1."),
         ("signals: {shadow_exact: true}", "signals.shadow_exact: must not be true without shadow_beta2, but got true."),
         (
             "signals: {shadow_beta2: [0.9]}\nbaseline: {second_moment_clip: 5000.0}",
