@@ -83,7 +83,7 @@ class StabilityMonitor:
     @property
     def overhead(self) -> float:
         """``spent`` as a share of the steps so far."""
-        return self._spent / max(1, self._n_steps)
+        return self.spent / max(1, self._n_steps)
 
     def step(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement | None:
         """Count a step and measure if it is due; call it after ``optimizer.step()``.
@@ -113,7 +113,8 @@ class StabilityMonitor:
                 return self._glance(loss)
             return None
         finally:
-            is_next_due = self._schedule.is_due(self._n_steps + 1)
+            following = self._n_steps + 1
+            is_next_due = self._schedule.is_due(following) or self._schedule.is_look_due(following)
             self._before = sum_second_moments(self._optimizer) if is_next_due else None
 
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
@@ -136,9 +137,9 @@ class StabilityMonitor:
         self._reader.shadows = None
 
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
-        if not self._measures_curvature:
+        if closure is None or not self._measures_curvature:
             return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
-        return self._reader.read(closure) if closure is not None else Reading({}, 0.0)
+        return self._reader.read(closure)
 
     def _charge(self, measurement: Measurement, cost: float) -> None:
         self._spent += cost
@@ -152,7 +153,7 @@ class StabilityMonitor:
     def _look(self) -> None:
         ratio, growth = self._look_ahead(self._reader.gradient_work)
         self._spent += self._look_ahead.cost
-        self._schedule.record_look(self._n_steps, ratio, growth, self._look_ahead.cost)
+        self._schedule.record_look(self._n_steps, ratio, growth=growth, cost=self._look_ahead.cost)
 
     def _frozen_ratio_and_growth(self) -> tuple[float | None, float]:
         tensors = read_tensors(self._optimizer)

@@ -32,7 +32,8 @@ class FrozenCurvature:
     def ratio_now(self, tensors: Sequence[AdaptiveTensor]) -> float | None:
         """Return what S would be if only the step had changed: the learning rate, v̂, the clip factor.
 
-        xᵀHx / xᵀW'⁻¹x  with xᵀHx = S of then: the Rayleigh quotient of W'^½HW'^½ at W'^-½ x, so at most its S
+        xᵀHx / xᵀW'⁻¹x  with xᵀHx = S of then, up to the tolerance of that estimate: the Rayleigh quotient of W'^½HW'^½
+        at W'^-½ x, so at most its S
 
         Args:
             tensors: the optimizer's view now.
@@ -51,7 +52,7 @@ class FrozenCurvature:
 
 
 def fastest_growth(tensors: Sequence[AdaptiveTensor]) -> float:
-    """Return the largest d log S / dt that a second moment without new gradients gives: -½ log(v̂_{t+1} / v̂_t).
+    """Return the largest d log S / dt that v̂ alone gives, without new gradients: -½ log(v̂_{t+1} / v̂_t).
 
     v̂_{t+1} / v̂_t = b2 (1-b2^t) / (1-b2^{t+1})  with bias correction, b2 without; 0 for a sum that never decays
     """

@@ -21,7 +21,7 @@ FINE_TOLERANCE = 0.005
 NEAR_EDGE = 0.85
 N_PAIRS = 3
 RESTART_EVERY = 8
-THOROUGH_RESTART_EVERY = 4
+OFTEN = 4
 FEWEST_PRODUCTS = 4
 FEWEST_FIRST_PRODUCTS = 6
 FEWEST_THOROUGH_PRODUCTS = 8
@@ -67,14 +67,22 @@ class SharpnessTracker:
         seed: of the private generator; global random states are not touched.
         is_thorough: whether every measurement follows the second vector too and settles as a restart does, with a
             restart of at least eight products every fourth time: all 180 readings of that run within 1 %.
-        fine_from: where S must have been for the finer tolerance.
+        restart_every: how many measurements from one restart to the next.
+        fine_from: the S from which the finer tolerance holds.
     """
 
-    def __init__(self, seed: int = 0, *, is_thorough: bool = False, fine_from: float = NEAR_EDGE) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        is_thorough: bool = False,
+        restart_every: int = RESTART_EVERY,
+        fine_from: float = NEAR_EDGE,
+    ) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._is_thorough = is_thorough
         self._fine_from = fine_from
-        self._restart_every = THOROUGH_RESTART_EVERY if is_thorough else RESTART_EVERY
+        self._restart_every = min(restart_every, OFTEN) if is_thorough else restart_every
         self._memory: Memory | None = None
         self._other_share = FIRST_OTHER_SHARE
         self._n_since_restart = 0
@@ -87,7 +95,7 @@ class SharpnessTracker:
     def measure(self, operator: SymmetricOperator, along: GradientCurvature | None) -> Sharpness | None:
         """Measure S; ``along`` lends its Hessian product. None if a product is not finite.
 
-        Cost: mostly 1-3 products, at most 8; 3-11 at a restart.
+        Cost: mostly 1-5 products, at most 8; 4-12 at a restart or if thorough, one of them lent by ``along``.
         """
         size = operator.scaled_gradient.numel()
         if self._memory is not None and self._memory.vectors.shape[1] != size:
@@ -150,7 +158,7 @@ class SharpnessTracker:
         return None
 
     def _learn(self, quotient: float, top: float, *, is_restart: bool) -> None:
-        """Take note of what a direction outside of the memory turned out to hold."""
+        """Take note of what the direction just added turned out to hold, be it remembered or a residual."""
         if top > 0 and not is_restart:
             share = min(max(quotient / top, 0.0), LARGEST_OTHER_SHARE)
             self._other_share += LEARNING_RATE * (share - self._other_share)
@@ -174,8 +182,8 @@ class MaskedSharpnessTracker:
     uᵀ M A M u = S, so that both agree and nothing is spent; only otherwise is the masked operator tracked by itself.
     """
 
-    def __init__(self, seed: int = 1) -> None:
-        self._tracker = SharpnessTracker(seed)
+    def __init__(self, seed: int = 1, *, is_thorough: bool = False) -> None:
+        self._tracker = SharpnessTracker(seed, is_thorough=is_thorough)
 
     def is_free(self, floor: Tensor, unmasked: Sharpness) -> bool:
         """Whether the floor has no part in S, so that both agree."""

@@ -327,8 +327,29 @@ def test_without_a_closure_only_what_needs_none_is_read() -> None:
     monitor = StabilityMonitor(model, optimizer, every=1)
     readings = [monitor.step(step(optimizer, closure)) for _ in range(2)]
     assert readings[1] is not None and readings[1].sharpness_ratio is None
-    assert readings[1].v_hat_decay is not None
-    assert monitor.spent == 0
+    assert readings[1].v_hat_decay is not None and readings[1].v_hat_staleness is not None
+
+
+def test_the_overhead_is_kept_without_a_closure_too() -> None:
+    shares = []
+    for has_closure in (True, False):
+        model, optimizer, closure = tiny()
+        monitor = StabilityMonitor(model, optimizer, overhead=0.15)
+        for _ in range(1200):
+            monitor.step(step(optimizer, closure), closure if has_closure else None)
+        shares.append(monitor.overhead)
+    assert max(shares) <= 0.15 + 1e-9
+
+
+@pytest.mark.parametrize("steps", [1, 50, 99, 100, 101])
+def test_a_run_goes_on_past_the_steps_it_was_said_to_have(steps: int) -> None:
+    model, optimizer, closure = tiny()
+    monitor = StabilityMonitor(model, optimizer, overhead=0.15, steps=steps)
+    for _ in range(150):
+        monitor.step(step(optimizer, closure), closure)
+    reading = monitor.measure(1.0, closure)
+    assert reading.sharpness_ratio is not None
+    assert monitor.measure(1.0, closure).step == reading.step
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -28,7 +28,7 @@ REMEDY = (
 )
 
 
-class LossGraph(Protocol):
+class DifferentiatedLoss(Protocol):
     """What is put to the test."""
 
     params: list[Tensor]
@@ -111,7 +111,7 @@ def check_not_once(gradients: Sequence[Tensor | None], names: Sequence[str]) -> 
         )
 
 
-def check_second_derivative(graph: LossGraph, gradient_at: Callable[[Tensor, float], Tensor]) -> None:
+def check_second_derivative(graph: DifferentiatedLoss, gradient_at: Callable[[Tensor, float], Tensor]) -> bool:
     """Raise MeasurementError if the Hessian product is proven not to be the derivative of the gradient.
 
     D(h) = (g(θ + h d) - g(θ)) / h  against  H d:  wrong if ‖D(h) - H d‖ > 0.01 ‖D(h)‖ and > 5 ‖D(h) - D(2h)‖
@@ -126,17 +126,21 @@ def check_second_derivative(graph: LossGraph, gradient_at: Callable[[Tensor, flo
         graph: the loss at θ.
         gradient_at: (d, h) ↦ g(θ + h d), flat.
 
+    Returns:
+        Whether they were compared: not where the gradient or θ vanishes.
+
     Cost: four gradients and one product.
     """
     gradient = graph.gradient()
     noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0)).to(gradient) * (gradient != 0)
     direction = gradient / gradient.norm() + noise / noise.norm()
     size = math.sqrt(sum(float(param.detach().double().square().sum()) for param in graph.params))
+    length = float(direction.norm())
+    if not (0 < size < math.inf and 0 < length < math.inf):
+        return False
     image = graph.product(direction)
     for relative in RELATIVE_STEPS:
-        step = relative * size / float(direction.norm())
-        if not 0 < step < math.inf:
-            return
+        step = relative * size / length
         near = (gradient_at(direction, step) - gradient) / step
         doubt = float((near - (gradient_at(direction, 2 * step) - gradient) / (2 * step)).norm())
         difference = float((near - image).norm())
@@ -145,6 +149,7 @@ def check_second_derivative(graph: LossGraph, gradient_at: Callable[[Tensor, flo
                 "StabilityMonitor: the derivative of the gradient must be what autograd takes it for, but it is off by "
                 f"{difference / float(near.norm()):.0%} ({', '.join(graph.handwritten)}). {REMEDY}"
             )
+    return True
 
 
 @contextlib.contextmanager

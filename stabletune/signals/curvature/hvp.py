@@ -39,7 +39,7 @@ class LossGraph:
         params: leaf tensors; those the loss does not use are dropped from ``params`` here.
         sign: -1 for an optimizer that maximizes.
         has_recurrent_layers: whether the model holds LSTM, GRU or RNN modules.
-        during_backward: entered around the backward pass, which takes two thirds of a gradient.
+        during_backward: entered around the backward pass, half to two thirds of a gradient.
 
     Raises:
         MeasurementError: the loss is not a differentiable scalar, or some operation cannot be differentiated twice.
@@ -47,7 +47,7 @@ class LossGraph:
     Where the graph holds float16, gradients and vectors are scaled by powers of two: unscaled, those below 6e-8 vanish
     and S was off by 18 %.
 
-    Cost: about 1.5 gradients to build, one more with float16, and memory for the graph until the object goes; 2
+    Cost: about one gradient to build, two with float16, and memory for the graph until the object goes; 1.3-2.5
     gradients per product.
     """
 

@@ -110,9 +110,11 @@ class Estimate:
 
     @property
     def correction(self) -> float:
-        """How far the estimate lies above the proven value, relative to it."""
+        """How far the estimate lies above the proven value, relative to the estimate."""
         gap = self.value - self.proven
-        return gap / abs(self.value) if gap > 0 else 0.0
+        if gap <= 0:
+            return 0.0
+        return gap / abs(self.value) if self.value else math.inf
 
     def vectors(self) -> Tensor:
         """Return the estimated eigenvectors, (k, n)."""
@@ -148,7 +150,7 @@ def estimate_top(basis: RitzBasis, memory: Memory | None, *, n_pairs: int, other
         basis: at least one vector.
         memory: pairs of the operator as it was, rescaled here by how the top value has changed; None for none.
         n_pairs: how many pairs to return at most.
-        other_share: d / θ of directions nothing is known about.
+        other_share: d / θ of directions nothing is known about; d = 0 where θ is negative.
 
     Returns:
         The estimate.
@@ -158,7 +160,7 @@ def estimate_top(basis: RitzBasis, memory: Memory | None, *, n_pairs: int, other
     values, ritz = _descending(basis.projected)
     top, size = values[0], len(values)
     frame, gram, couplings, starts, known = _beyond(basis, memory, ritz, top)
-    known += [other_share * abs(top)] * (len(starts) - len(known))
+    known += [other_share * max(top, 0.0)] * (len(starts) - len(known))
     n_residuals = min(N_RESIDUALS, size)
     unit, diagonal = _orthonormal(gram, known, floor=1e-3 * abs(top), n_exact=n_residuals)
     coupling = ritz.T @ couplings @ unit.T

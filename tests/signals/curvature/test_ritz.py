@@ -48,7 +48,7 @@ def dense_model(matrix: Tensor, basis: RitzBasis, memory: Memory | None, other_s
         candidates = [(v, min(x * scale, abs(top)), 0.5) for x, v in zip(memory.values, memory.vectors, strict=True)]
     for j in range(min(3, len(values))):
         residual = matrix @ ritz[:, j] - values[j] * ritz[:, j]
-        candidates.append((residual, other_share * abs(top), max(1e-3 * abs(top), 0.05 * float(residual.norm()))))
+        candidates.append((residual, other_share * max(top, 0.0), max(1e-3 * abs(top), 0.05 * float(residual.norm()))))
     frame, diagonal = [*ritz.T], [float(value) for value in values]
     for vector, value, least in candidates:
         rest = vector.clone()
@@ -175,3 +175,8 @@ def test_a_product_that_is_not_finite_is_noticed() -> None:
     basis = RitzBasis(lambda x: x * float("nan"), start(3))
     basis.extend(start(3))
     assert not basis.is_finite
+
+
+def test_an_estimate_of_exactly_zero_above_a_negative_proof_is_no_error() -> None:
+    found = Estimate(-1.0, 1.0, (0.0,), np.zeros((1, 1)), (torch.zeros(1, 2),))
+    assert found.correction == float("inf")
