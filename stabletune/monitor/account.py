@@ -13,10 +13,9 @@ LEARNING_RATE = 0.25
 
 
 class Account:
-    """Income of ``rate`` gradients per step, and min(t, 100) steps' worth in advance, paid back evenly.
+    """Income of ``rate`` gradients per step, and min(t, 100) steps' worth in advance, paid back evenly by step 1,100.
 
-    The advance is gone by step 1,100, or by the end of the known steps if that is earlier; there is none where that is
-    within the first 100.
+    Over T < 1,100 known steps the advance is T / 1,100 of that, paid back by T: there must be income left to the end.
 
     Args:
         rate: gradients per step.
@@ -26,6 +25,7 @@ class Account:
     def __init__(self, rate: float, steps: int | None) -> None:
         self._rate = rate
         self._repaid_by = REPAID_BY if steps is None else min(REPAID_BY, steps)
+        self._early_share = self._repaid_by / REPAID_BY
         self._spent = 0.0
         self._held = 0.0
         self._held_share = 0.0
@@ -62,8 +62,9 @@ class Account:
         if self._repaid_by <= EARLY_STEPS:
             return 0.0
         if step <= EARLY_STEPS:
-            return float(step)
-        return EARLY_STEPS * max(0.0, (self._repaid_by - step) / (self._repaid_by - EARLY_STEPS))
+            return self._early_share * step
+        left = max(0.0, (self._repaid_by - step) / (self._repaid_by - EARLY_STEPS))
+        return self._early_share * EARLY_STEPS * left
 
     def _held_at(self, step: int) -> float:
         held = self._held + self._held_share * self._rate * (step - self._held_since)

@@ -31,6 +31,7 @@ GRAPH_COST = 1.25
 BACKWARD_SHARE = 0.6  # of a gradient, 1/2 to 2/3; under a counter a compiled forward would run uncompiled
 PRODUCT_COST = 2.0
 FULL_EVERY = 4
+LONG = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +78,10 @@ class Probe:
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
         self._n_readings = 0
+        self._is_after_long = False
         self._counted_product_cost: float | None = None
         self.gradient_work: float | None = None
+        self._graph_cost = GRAPH_COST
         self._has_checked_derivatives = False
 
     @property
@@ -86,23 +89,35 @@ class Probe:
         """What a Hessian product costs, in gradients."""
         return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
 
-    def read(self, closure: Callable[[], Tensor]) -> Reading:
-        """Measure now."""
+    def read(self, closure: Callable[[], Tensor], *, n_steps_since: int = 1) -> Reading:
+        """Measure now, so many steps after the last time."""
         tensors = read_tensors(self._optimizer)
         if not tensors:
             return Reading({}, 0.0)
+        self._is_after_long = n_steps_since >= LONG
         params = [tensor.param for tensor in tensors]
         with undisturbed(self._model, params):
             counter = WorkCounter() if self._counted_product_cost is None else None
             graph = self._graph(closure, params, during_backward=counter)
             if counter is not None:
-                self.gradient_work = counter.nanoseconds / BACKWARD_SHARE
+                self._count_gradient(closure, params, counter.nanoseconds)
             with torch.no_grad(), full_precision(graph.like):
                 reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
         if graph.handwritten and reading.fields and not self._has_checked_derivatives:
             self._check_derivatives(graph, closure)
             return dataclasses.replace(reading, cost=reading.cost + self.product_cost + 4 * GRAPH_COST)
         return reading
+
+    def _count_gradient(self, closure: Callable[[], Tensor], params: Sequence[Tensor], graph_work: float) -> None:
+        """Count what a gradient takes in training, with the fused kernels that a second derivative must do without."""
+        with undisturbed(self._model, params), torch.inference_mode(False), torch.enable_grad():
+            loss = closure()
+            with WorkCounter() as counter:
+                torch.autograd.grad(loss.sum(), params, allow_unused=True)
+        self.gradient_work = counter.nanoseconds / BACKWARD_SHARE
+        self._graph_cost = (
+            GRAPH_COST * max(1.0, graph_work / counter.nanoseconds) if counter.nanoseconds else GRAPH_COST
+        )
 
     def _graph(
         self, closure: Callable[[], Tensor], params: Sequence[Tensor], *, during_backward: WorkCounter | None = None
@@ -152,7 +167,7 @@ class Probe:
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
         }
-        return Reading(free | fields, GRAPH_COST + self.product_cost * n_products, curvature)
+        return Reading(free | fields, self._graph_cost + self.product_cost * n_products, curvature)
 
     def _read_curvature(
         self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool
@@ -166,7 +181,7 @@ class Probe:
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
             fields["gradient_curvature_ratio_paper"] = finite_or_none(along.paper_ratio)
-        sharpness = self._tracker.measure(operator, along)
+        sharpness = self._tracker.measure(operator, along, is_after_long=self._is_after_long)
         if sharpness is None:
             return fields, None
         is_first_of_a_budget = self._n_readings == 1 and not self._is_full  # both from nothing would cost most of it

@@ -28,7 +28,8 @@ class StabilityMonitor:
         optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
         every: measure every field at each N-th step, with more products at ``every=1``; ``overhead`` is then ignored.
-        overhead: share of the training cost that measuring may take, 0 < overhead <= 1.
+        overhead: share of the training cost that measuring may take, 0 < overhead <= 1; up to 100 steps' worth of it
+            comes in advance, and two readings are promised to runs of 50 steps or more.
         steps: how many steps the run will have, if known: the budget is then planned over them.
         shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
             here on; each holds one float per parameter, and its updates come on top of ``overhead``.
@@ -68,6 +69,7 @@ class StabilityMonitor:
         )
         self._curvature: FrozenCurvature | None = None
         self._n_steps = 0
+        self._read_at = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
         self._measures_curvature = True
@@ -139,7 +141,8 @@ class StabilityMonitor:
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
             return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
-        return self._reader.read(closure)
+        since, self._read_at = self._n_steps - self._read_at, self._n_steps
+        return self._reader.read(closure, n_steps_since=since)
 
     def _charge(self, measurement: Measurement, cost: float) -> None:
         self._spent += cost

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ N_PAIRS = 3
 RESTART_EVERY = 8
 OFTEN = 4
 FEWEST_PRODUCTS = 4
+FEWEST_PRODUCTS_AFTER_LONG = 3
 FEWEST_FIRST_PRODUCTS = 6
 FEWEST_THOROUGH_PRODUCTS = 8
 MOST_PRODUCTS = 8
@@ -48,6 +50,20 @@ class Sharpness:
     has_converged: bool
     direction: Tensor
     basis: RitzBasis
+
+
+class Effort(NamedTuple):
+    """What one measurement takes: products between ``fewest`` and ``most``, until two tests hold.
+
+    The estimate must lie within the tolerance of what is proven and, where more than one product is asked for, the last
+    one must have changed that by less.
+    """
+
+    is_restart: bool
+    takes_gradient: bool
+    tolerance: float
+    fewest: int
+    most: int
 
 
 class SharpnessTracker:
@@ -92,74 +108,94 @@ class SharpnessTracker:
         """Whether the next measurement starts anew, for which it needs the gradient's product."""
         return self._memory is None or self._n_since_restart + 1 >= self._restart_every
 
-    def measure(self, operator: SymmetricOperator, along: GradientCurvature | None) -> Sharpness | None:
-        """Measure S; ``along`` lends its Hessian product. None if a product is not finite.
+    def measure(
+        self, operator: SymmetricOperator, along: GradientCurvature | None, *, is_after_long: bool = False
+    ) -> Sharpness | None:
+        """Measure S; None if a product is not finite.
+
+        Args:
+            operator: A, with the gradient at the same point.
+            along: lends its Hessian product.
+            is_after_long: whether the operator has had time to change a lot: then the gradient's direction is taken
+                in too, and one more product must change S by less than the tolerance.
 
         Cost: mostly 1-5 products, at most 8; 4-12 at a restart or if thorough, one of them lent by ``along``.
         """
         size = operator.scaled_gradient.numel()
         if self._memory is not None and self._memory.vectors.shape[1] != size:
             self._memory = None
-        is_restart = self.is_restart_due
-        is_fine = self._is_thorough or (self._memory is not None and self._memory.values[0] >= self._fine_from)
-        tolerance = FINE_TOLERANCE if is_fine else TOLERANCE
-        basis = self._begin(operator, along, is_restart=is_restart)
-        found = self._refine(basis, operator.scaled_gradient, tolerance, is_restart=is_restart) if len(basis) else None
+        effort = self._effort(is_after_long=is_after_long)
+        basis = self._begin(operator, along, effort)
+        found = self._refine(basis, operator.scaled_gradient, effort) if len(basis) else None
         if found is None:
             self._memory = None
             return None
         estimate, has_converged = found
         vectors = estimate.vectors()
         self._memory = Memory(estimate.values, vectors)
-        self._n_since_restart = 0 if is_restart else self._n_since_restart + 1
+        self._n_since_restart = 0 if effort.is_restart else self._n_since_restart + 1
         if not has_converged:
             self._n_since_restart = self._restart_every
         return Sharpness(estimate.value, estimate.residual, has_converged, vectors[0], basis)
 
-    def _begin(self, operator: SymmetricOperator, along: GradientCurvature | None, *, is_restart: bool) -> RitzBasis:
+    def _effort(self, *, is_after_long: bool) -> Effort:
+        is_restart = self.is_restart_due
+        is_fine = self._is_thorough or (self._memory is not None and self._memory.values[0] >= self._fine_from)
+        fewest = 1
+        if is_restart and self._is_thorough:
+            fewest = FEWEST_THOROUGH_PRODUCTS
+        elif self._memory is None:
+            fewest = FEWEST_FIRST_PRODUCTS
+        elif is_restart or self._is_thorough:
+            fewest = FEWEST_PRODUCTS
+        elif is_after_long:
+            fewest = FEWEST_PRODUCTS_AFTER_LONG
+        return Effort(
+            is_restart=is_restart,
+            takes_gradient=is_restart or is_after_long,
+            tolerance=FINE_TOLERANCE if is_fine else TOLERANCE,
+            fewest=fewest,
+            most=MOST_PRODUCTS if fewest == 1 else MOST_SETTLED_PRODUCTS,
+        )
+
+    def _begin(self, operator: SymmetricOperator, along: GradientCurvature | None, effort: Effort) -> RitzBasis:
         basis = RitzBasis(operator.product, operator.scaled_gradient)
         if along is not None:
             basis.extend(operator.scaled_gradient, along.scaled_image)
-        elif is_restart:
+        elif effort.takes_gradient:
             basis.extend(operator.scaled_gradient)
         if self._memory is None:
             basis.extend(self._noise(operator.scaled_gradient))
         else:
             basis.extend(self._memory.vectors[0])
-            if self._is_thorough and not is_restart and len(self._memory.values) > 1:
+            if self._is_thorough and not effort.is_restart and len(self._memory.values) > 1:
                 basis.extend(self._memory.vectors[1])
         return basis
 
-    def _refine(
-        self, basis: RitzBasis, gradient: Tensor, tolerance: float, *, is_restart: bool
-    ) -> tuple[Estimate, bool] | None:
-        memory = None if is_restart else self._memory
-        fewest = FEWEST_PRODUCTS if is_restart or self._is_thorough else 1
-        if is_restart and self._is_thorough:
-            fewest = FEWEST_THOROUGH_PRODUCTS
-        elif self._memory is None:
-            fewest = FEWEST_FIRST_PRODUCTS
+    def _refine(self, basis: RitzBasis, gradient: Tensor, effort: Effort) -> tuple[Estimate, bool] | None:
+        memory = None if effort.is_restart else self._memory
         proven: float | None = None
         while basis.is_finite:
             estimate = estimate_top(basis, memory, n_pairs=N_PAIRS, other_share=self._other_share)
             gain = math.inf if proven is None else estimate.proven - proven
-            is_settled = len(basis) >= fewest and (fewest == 1 or gain <= tolerance * abs(estimate.proven))
-            is_exact_enough = estimate.correction <= tolerance
-            most = MOST_SETTLED_PRODUCTS if is_restart or self._is_thorough else MOST_PRODUCTS
-            if (is_exact_enough and is_settled) or len(basis) >= most:
-                return estimate, is_exact_enough and is_settled
+            is_gain_small = effort.fewest == 1 or gain <= effort.tolerance * abs(estimate.proven)
+            is_exact_enough = estimate.correction <= effort.tolerance
+            has_converged = is_exact_enough and is_gain_small and len(basis) >= effort.fewest
+            if has_converged or len(basis) >= effort.most:
+                return estimate, has_converged
             proven = estimate.proven
             direction = estimate.next_direction()
-            if is_restart and len(basis) < fewest:
+            if effort.is_restart and len(basis) < effort.fewest:
                 direction = _unit(direction) + RESTART_NOISE * self._noise(gradient)
             if not basis.extend(direction):
                 return estimate, is_exact_enough
-            self._learn(float(basis.projected[-1, -1]), proven, is_restart=is_restart)
+            if not effort.is_restart:
+                self._learn(float(basis.projected[-1, -1]), proven)
         return None
 
-    def _learn(self, quotient: float, top: float, *, is_restart: bool) -> None:
+    def _learn(self, quotient: float, top: float) -> None:
         """Take note of what the direction just added turned out to hold, be it remembered or a residual."""
-        if top > 0 and not is_restart:
+        if top > 0:
             share = min(max(quotient / top, 0.0), LARGEST_OTHER_SHARE)
             self._other_share += LEARNING_RATE * (share - self._other_share)
 

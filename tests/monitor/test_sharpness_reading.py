@@ -75,12 +75,12 @@ def test_it_knows_no_decay_and_the_loss_as_the_optimizer_takes_it(kind: Any) -> 
 
 
 def test_with_an_overhead_it_comes_with_the_full_readings_alone_and_the_overhead_is_kept() -> None:
-    found, monitor = follow(1000, overhead=0.1, steps=1000, sharpness=True)
+    found, monitor = follow(1000, overhead=0.3, steps=1000, sharpness=True)
     readings = [reading for reading in found if reading.sharpness_ratio is not None]
     with_it = [reading.step for reading in readings if reading.sharpness is not None]
     assert with_it == [reading.step for reading in readings if reading.gradient_curvature_ratio is not None]
     assert 3 <= len(with_it) < len(readings)
-    assert 0.03 < monitor.overhead <= 0.1
+    assert 0.03 < monitor.overhead <= 0.3
 
 
 def test_training_is_bit_for_bit_as_without_it() -> None:

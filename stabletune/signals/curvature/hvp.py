@@ -198,7 +198,7 @@ def _differentiate(
             reason = "torch.compile has no double backward."
         raise MeasurementError(
             f"StabilityMonitor: the loss must be differentiable twice, but autograd said: {reason} Give a probe that "
-            "calls the uncompiled model, uses checkpoint(use_reentrant=False), and has torch's own operations in place "
-            "of a custom autograd.Function."
+            "calls the uncompiled model, uses checkpoint(use_reentrant=False), and does without operations that have "
+            "no second derivative: a custom autograd.Function, nn.EmbeddingBag, ctc_loss."
         ) from error
     return tuple(piece if piece is None or not piece.is_sparse else piece.to_dense() for piece in found)
