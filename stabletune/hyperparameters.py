@@ -10,6 +10,7 @@ from typing import Any
 WORKLOAD_ARGS = "workload_args."
 MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset")
 _TO_COME = ("second_moment_reset",)
+MOST_SHADOWS = 8  # each holds a float per parameter
 
 
 @dataclasses.dataclass(frozen=True)

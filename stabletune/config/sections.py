@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from stabletune.config.plugins import plugin_files
+from stabletune.hyperparameters import MOST_SHADOWS
 from stabletune.schedules import ScheduleName
 
 Metric = Literal["final_loss", "loss_auc", "steps_to_target"]
@@ -131,10 +132,15 @@ class Signals(Section):
     every: Annotated[Annotated[Whole, Field(ge=1)] | None, _AT_LEAST_ONE] = None
     shadow_beta2: Annotated[
         Annotated[
-            list[Annotated[Real, Field(gt=0, lt=1)]], Field(min_length=1, max_length=8), AfterValidator(_distinct)
+            list[Annotated[Real, Field(gt=0, lt=1)]],
+            Field(min_length=1, max_length=MOST_SHADOWS),
+            AfterValidator(_distinct),
         ]
         | None,
-        Rule("must be null or a list of 1 to 8 different numbers, each 0 < beta2 < 1", "Example: [0.9, 0.99]."),
+        Rule(
+            f"must be null or a list of 1 to {MOST_SHADOWS} different numbers, each 0 < beta2 < 1",
+            "Example: [0.9, 0.99].",
+        ),
     ] = None
     shadow_exact: Annotated[bool, Field(strict=True), Rule("must be true or false", "true costs products.")] = False
     sharpness: Annotated[bool, Field(strict=True), Rule("must be true or false", "true costs products.")] = False

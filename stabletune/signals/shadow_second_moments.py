@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stabletune.errors import MeasurementError
+from stabletune.hyperparameters import MOST_SHADOWS
 from stabletune.optim.clipped_adamw import update_clip_factors
 from stabletune.optim.instrumented_adamw import InstrumentedAdamW
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
-
-MOST_SHADOWS = 8
+from stabletune.signals.optimizer_state.reading import decay_is_decoupled
 
 
 @dataclasses.dataclass
@@ -186,8 +186,7 @@ def _was_skipped(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _coupled_decay(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
-    is_decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
-    return 0.0 if is_decoupled else float(group["weight_decay"])
+    return 0.0 if decay_is_decoupled(optimizer, group) else float(group["weight_decay"])
 
 
 def _check_values(beta2: Sequence[float]) -> None:

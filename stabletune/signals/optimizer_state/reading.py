@@ -5,7 +5,7 @@ In: the optimizer. Out: one ``AdaptiveTensor`` per trainable parameter that has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,6 +64,11 @@ def read_tensors(optimizer: torch.optim.Optimizer) -> list[AdaptiveTensor]:
     ]
 
 
+def decay_is_decoupled(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> bool:
+    """Whether weight decay acts on the parameters directly rather than through the gradient."""
+    return bool(group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW)))
+
+
 def _rule_of(optimizer: torch.optim.Optimizer) -> Callable[[ParameterState], AdaptiveTensor]:
     for kind, read in RULES.items():
         if isinstance(optimizer, kind):
@@ -81,7 +86,7 @@ def _parameter_state(
         raise MeasurementError(
             f"StabilityMonitor: parameters must be real, but got {param.dtype}. Hold real and imaginary parts apart."
         )
-    is_decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
+    is_decoupled = decay_is_decoupled(optimizer, group)
     clips = optimizer if isinstance(optimizer, InstrumentedAdamW) else None
     return ParameterState(
         param=param,
