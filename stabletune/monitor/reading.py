@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stabletune.monitor.shadow_reading import ShadowReader
-from stabletune.monitor.work import WorkCounter
+from stabletune.monitor.work import SOLVER_PRICES, WorkCounter
 from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
@@ -46,15 +46,15 @@ class Reading:
 class Probe:
     """Reads every signal that needs the loss; follows the top directions between readings.
 
-    A reading costs 1.25 gradients for the graph and all that is done with vectors and, per Hessian product, what the
-    first one was counted to cost: two gradients in theory, 1.3-2.5 in practice.
+    A reading costs 1.25 gradients for the graph and, per Hessian product, what those of the first reading were counted
+    to cost with all that is done with their vectors: two gradients in theory, 1.5-3 in practice.
 
     Args:
         model: whose buffers and modes are kept.
         optimizer: what the loss is seen through.
         is_full: whether every reading holds every field, with S sought anew every fourth time. Otherwise that is every
-            eighth time, and what takes products of its own, the curvature along the gradient, S without the ε floor
-            where the floor has a part in S and the raw sharpness, is read every fourth time and where S is sought anew.
+            eighth time, and what takes products of its own is read every fourth time: S without the ε floor where the
+            floor has a part in S; the curvature along the gradient and the raw sharpness where S is sought anew too.
         is_thorough: see ``SharpnessTracker``.
         shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
         reads_sharpness: whether the raw sharpness is read too, by products of its own.
@@ -152,7 +152,11 @@ class Probe:
         operator = PreconditionedHessian(graph, tensors)
         self._n_readings += 1
         is_full = self._is_full or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
-        fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like), is_full=is_full)
+        counter = WorkCounter(*SOLVER_PRICES) if self._counted_product_cost is None else None
+        with counter or contextlib.nullcontext():
+            fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like), is_full=is_full)
+        if counter is not None and self.gradient_work and operator.n_products:
+            self._counted_product_cost = counter.nanoseconds / self.gradient_work / operator.n_products
         n_products, curvature = operator.n_products, None
         if is_full and self._raw_tracker is not None:
             fields["sharpness"], n_own = self._raw_tracker.measure(graph)
@@ -172,11 +176,7 @@ class Probe:
     def _read_curvature(
         self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool
     ) -> tuple[dict[str, Any], Sharpness | None]:
-        counter = WorkCounter() if self._counted_product_cost is None and is_full else None
-        with counter or contextlib.nullcontext():
-            along = gradient_curvature(operator) if is_full else None
-        if counter is not None and self.gradient_work and operator.n_products:
-            self._counted_product_cost = counter.nanoseconds / self.gradient_work
+        along = gradient_curvature(operator) if is_full else None
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
@@ -184,8 +184,8 @@ class Probe:
         sharpness = self._tracker.measure(operator, along, is_after_long=self._is_after_long)
         if sharpness is None:
             return fields, None
-        is_first_of_a_budget = self._n_readings == 1 and not self._is_full  # both from nothing would cost most of it
-        if (is_full and not is_first_of_a_budget) or self._masked_tracker.is_free(floor, sharpness):
+        is_masked_due = self._is_full or self._n_readings % FULL_EVERY == 0  # a second solver: costs as much again
+        if is_masked_due or self._masked_tracker.is_free(floor, sharpness):
             fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
         fields |= {
             "sharpness_ratio": sharpness.ratio,

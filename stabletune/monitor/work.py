@@ -19,6 +19,7 @@ NANOSECONDS_PER_BARE_CALL = 4_000.0
 NANOSECONDS_PER_FLOP = 0.0125
 NANOSECONDS_PER_BYTE = 0.025
 NANOSECONDS_PER_BARE_BYTE = 0.08
+SOLVER_PRICES = (6_000.0, 0.04)  # per call and per byte, between the two: products and what the solver makes of them
 
 
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

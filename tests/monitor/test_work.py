@@ -47,8 +47,8 @@ def test_a_product_costs_about_two_gradients_on_a_large_hidden_layer_and_less_wh
         probe.read(lambda: model(x).square().mean())
         return probe.product_cost
 
-    assert cost_of_a_product(10, 512) == pytest.approx(2.1, abs=0.3)
-    assert cost_of_a_product(2048, 128) < cost_of_a_product(10, 512) - 0.3
+    assert cost_of_a_product(10, 512) == pytest.approx(2.2, abs=0.3)
+    assert cost_of_a_product(2048, 128) < cost_of_a_product(10, 512) - 0.1
 
 
 def test_a_light_action_is_counted_once_against_the_gradient() -> None:
