@@ -9,7 +9,7 @@ from stabletune.monitor.work import CountedOnce, WorkCounter
 from tests.signals.problems import train
 
 
-def nanoseconds(action: object, n_calls: int, flops: int, n_bytes: int) -> None:
+def assert_counts(action: object, n_calls: int, flops: int, n_bytes: int) -> None:
     counter = WorkCounter(per_call=1000.0)
     with counter:
         action()  # type: ignore[operator]
@@ -18,9 +18,9 @@ def nanoseconds(action: object, n_calls: int, flops: int, n_bytes: int) -> None:
 
 def test_calls_flops_and_bytes_are_added_up_and_views_are_free() -> None:
     a, b = torch.ones(8, 16), torch.ones(16, 4)
-    nanoseconds(lambda: a @ b, 1, 2 * 8 * 16 * 4, 4 * (8 * 16 + 16 * 4 + 8 * 4))
-    nanoseconds(lambda: a.T.contiguous().view(-1), 1, 0, 2 * 4 * 8 * 16)
-    nanoseconds(lambda: a.T[3:, :2], 0, 0, 0)
+    assert_counts(lambda: a @ b, 1, 2 * 8 * 16 * 4, 4 * (8 * 16 + 16 * 4 + 8 * 4))
+    assert_counts(lambda: a.T.contiguous().view(-1), 1, 0, 2 * 4 * 8 * 16)
+    assert_counts(lambda: a.T[3:, :2], 0, 0, 0)
 
 
 def test_counting_changes_no_number() -> None:
