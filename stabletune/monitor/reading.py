@@ -22,7 +22,13 @@ from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 from stabletune.signals.sharpness import RawSharpnessTracker
-from stabletune.signals.sharpness_ratio import OFTEN, RESTART_EVERY, MaskedSharpnessTracker, Sharpness, SharpnessTracker
+from stabletune.signals.sharpness_ratio import (
+    FREQUENT_RESTART_EVERY,
+    RESTART_EVERY,
+    MaskedSharpnessTracker,
+    Sharpness,
+    SharpnessTracker,
+)
 from stabletune.signals.undisturbed import undisturbed
 from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
@@ -74,7 +80,9 @@ class Probe:
         self._optimizer = optimizer
         self._is_full = is_full
         self.shadows = shadows
-        self._tracker = SharpnessTracker(is_thorough=is_thorough, restart_every=OFTEN if is_full else RESTART_EVERY)
+        self._tracker = SharpnessTracker(
+            is_thorough=is_thorough, restart_every=FREQUENT_RESTART_EVERY if is_full else RESTART_EVERY
+        )
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
         self._n_readings = 0
@@ -97,19 +105,21 @@ class Probe:
         self._is_after_long = n_steps_since >= LONG
         params = [tensor.param for tensor in tensors]
         with undisturbed(self._model, params):
-            counter = WorkCounter() if self._counted_product_cost is None else None
+            counter = WorkCounter() if self.gradient_work is None else None
             graph = self._graph(closure, params, during_backward=counter)
+            extra_cost = 0.0
             if counter is not None:
                 self._count_gradient(closure, params, counter.nanoseconds)
+                extra_cost += 1.0
             with torch.no_grad(), full_precision(graph.like):
                 reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
         if graph.handwritten and reading.fields and not self._has_checked_derivatives:
             self._check_derivatives(graph, closure)
-            return dataclasses.replace(reading, cost=reading.cost + self.product_cost + 4 * GRAPH_COST)
-        return reading
+            extra_cost += self.product_cost + 4 * self._graph_cost
+        return dataclasses.replace(reading, cost=reading.cost + extra_cost)
 
     def _count_gradient(self, closure: Callable[[], Tensor], params: Sequence[Tensor], graph_work: float) -> None:
-        """Count what a gradient takes in training, with the fused kernels that a second derivative must do without."""
+        """Count, once, a gradient as in training: with the fused kernels that a second derivative must do without."""
         with undisturbed(self._model, params), torch.inference_mode(False), torch.enable_grad():
             loss = closure()
             with WorkCounter() as counter:

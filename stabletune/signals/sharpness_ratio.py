@@ -22,7 +22,7 @@ FINE_TOLERANCE = 0.005
 NEAR_EDGE = 0.85
 N_PAIRS = 3
 RESTART_EVERY = 8
-OFTEN = 4
+FREQUENT_RESTART_EVERY = 4
 FEWEST_PRODUCTS = 4
 FEWEST_PRODUCTS_AFTER_LONG = 3
 FEWEST_FIRST_PRODUCTS = 6
@@ -98,7 +98,7 @@ class SharpnessTracker:
         self._generator = torch.Generator().manual_seed(seed)
         self._is_thorough = is_thorough
         self._fine_from = fine_from
-        self._restart_every = min(restart_every, OFTEN) if is_thorough else restart_every
+        self._restart_every = min(restart_every, FREQUENT_RESTART_EVERY) if is_thorough else restart_every
         self._memory: Memory | None = None
         self._other_share = FIRST_OTHER_SHARE
         self._n_since_restart = 0

@@ -38,7 +38,7 @@ def run_with_twins(
     return shadows, twins
 
 
-def same_tensors(
+def assert_same_tensors(
     shadows: ShadowSecondMoments, twins: dict[float, TwinOptimizer], tensors: list[AdaptiveTensor]
 ) -> None:
     for beta2, twin in twins.items():
@@ -74,7 +74,7 @@ def test_moments_are_those_of_an_optimizer_with_that_beta2_fed_the_same(name: st
     optimizer = kind(model.parameters(), lr=0.01, **settings)
     train(optimizer, closure, n_before)
     shadows, twins = run_with_twins(optimizer, lambda g, **more: kind(g, **settings, **more), closure)
-    same_tensors(shadows, twins, read_tensors(optimizer))
+    assert_same_tensors(shadows, twins, read_tensors(optimizer))
 
 
 def test_a_group_added_later_starts_from_zero_with_its_own_count() -> None:
