@@ -65,7 +65,7 @@ def bound_sharpness(basis: RitzBasis, stretch: Tensor) -> SharpnessBound | None:
     best = np.zeros(len(gram))
     best[kept] = whitening @ coordinates[:, -1]
     top, least = float(values[-1]), min(0.0, float(values[0]))
-    variance = max(0.0, _squared_norm(basis.images(), best, stretch) - top**2)
+    variance = max(0.0, _squared_norm(basis.images, best, stretch) - top**2)
     return SharpnessBound(top, top + variance / (top - least) if top > least else None)
 
 

@@ -159,7 +159,8 @@ class SharpnessTracker:
         )
 
     def _begin(self, operator: SymmetricOperator, along: GradientCurvature | None, effort: Effort) -> RitzBasis:
-        basis = RitzBasis(operator.product, operator.scaled_gradient)
+        memory = None if effort.is_restart else self._memory
+        basis = RitzBasis(operator.product, operator.scaled_gradient, memory)
         if along is not None:
             basis.extend(operator.scaled_gradient, along.scaled_image)
         elif effort.takes_gradient:
@@ -173,10 +174,9 @@ class SharpnessTracker:
         return basis
 
     def _refine(self, basis: RitzBasis, gradient: Tensor, effort: Effort) -> tuple[Estimate, bool] | None:
-        memory = None if effort.is_restart else self._memory
         proven: float | None = None
         while basis.is_finite:
-            estimate = estimate_top(basis, memory, n_pairs=N_PAIRS, other_share=self._other_share)
+            estimate = estimate_top(basis, n_pairs=N_PAIRS, other_share=self._other_share)
             gain = math.inf if proven is None else estimate.proven - proven
             is_gain_small = effort.fewest == 1 or gain <= effort.tolerance * abs(estimate.proven)
             is_exact_enough = estimate.correction <= effort.tolerance

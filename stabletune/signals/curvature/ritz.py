@@ -22,6 +22,8 @@ NOTHING_NEW = 1e-5
 MOSTLY_KNOWN = 0.05
 LEAST_LEFT = 0.5
 N_RESIDUALS = 3
+ROOM = 4
+CANCELLED = 0.7  # of a length, below which one more pass of Gram-Schmidt is due
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,59 +35,96 @@ class Memory:
 
 
 class RitzBasis:
-    """Orthonormal rows Q (k, n), the operator projected on them, and what their images hold beyond them, (k, n)."""
+    """Orthonormal rows Q (k, n) with their images A Q, beside remembered vectors Z (m, n).
 
-    def __init__(self, product: Callable[[Tensor], Tensor], like: Tensor) -> None:
+    Held as one frame, Z and then q_1, A q_1, q_2, A q_2, ..., whose ``gram`` matrix grows with each product: whatever
+    an estimate needs is then algebra on small matrices, and a product takes one pass over the frame.
+
+    Args:
+        product: A x.
+        like: any vector of n entries, for its precision and device.
+        memory: what to remember; None for nothing.
+    """
+
+    def __init__(self, product: Callable[[Tensor], Tensor], like: Tensor, memory: Memory | None = None) -> None:
         self._product = product
-        self.vectors = like.new_empty(0, like.numel())
-        self.remainders = like.new_empty(0, like.numel())
-        self.projected: Matrix = np.zeros((0, 0))
+        self.memory = memory
+        self._remembered = like.new_empty(0, like.numel()) if memory is None else memory.vectors
+        self._rows = like.new_empty(2 * ROOM, like.numel())
+        self._size = 0
+        self.gram: Matrix = np.eye(len(self._remembered))
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return self._size
 
     @property
     def is_finite(self) -> bool:
         """Whether every product so far was."""
-        return bool(np.isfinite(self.projected).all())
+        return bool(np.isfinite(self.gram).all())
+
+    @property
+    def vectors(self) -> Tensor:
+        """Q, (k, n)."""
+        return self._rows[0 : 2 * self._size : 2]
+
+    @property
+    def images(self) -> Tensor:
+        """A Q, (k, n)."""
+        return self._rows[1 : 2 * self._size : 2]
+
+    @property
+    def frame(self) -> tuple[Tensor, Tensor]:
+        """All that a combination can be made of: Z, and the pairs of vectors and images, (2 k, n)."""
+        return self._remembered, self._rows[: 2 * self._size]
+
+    @property
+    def places(self) -> tuple[slice, slice, slice]:
+        """Where Z, Q and A Q stand in the frame."""
+        n_remembered = len(self._remembered)
+        return slice(0, n_remembered), slice(n_remembered, None, 2), slice(n_remembered + 1, None, 2)
+
+    @property
+    def projected(self) -> Matrix:
+        """Q A Qᵀ, (k, k); each entry from the later image."""
+        _, vectors, images = self.places
+        upper = np.triu(self.gram[vectors, images])
+        return upper + np.triu(upper, 1).T
 
     def extend(self, direction: Tensor, image: Tensor | None = None) -> bool:
-        """Add a direction, orthogonalized twice; False if it holds nothing new (no product is spent then).
+        """Add a direction, orthogonalized; False if it holds nothing new (no product is spent then).
 
         Args:
             direction: (n,), of any length.
             image: its image, if known; only for the first direction, and instead of a product.
         """
-        norm = _norm(direction)
-        if not 0 < norm < math.inf:
+        length = _norm(direction)
+        if not 0 < length < math.inf:
             return False
-        direction = direction / norm
-        for _ in range(2 if len(self) else 0):
-            direction = direction - self.vectors.T @ (self.vectors @ direction)
-        rest = _norm(direction)
-        if rest < NOTHING_NEW:
-            return False
-        direction = direction / rest
-        self._append(direction, self._product(direction) if image is None else image / norm)
+        before, rest = length, length
+        while self._size:
+            direction = torch.addmv(direction, self.vectors.T, self.vectors @ direction, alpha=-1)
+            before, rest = rest, _norm(direction)
+            if rest < NOTHING_NEW * length:
+                return False
+            if rest > CANCELLED * before:
+                break
+        self._append(direction / rest, None if image is None else image / length)
         return True
 
-    def images(self) -> Tensor:
-        """Return A Q, (k, n): the image of each row."""
-        return torch.from_numpy(self.projected).to(self.vectors) @ self.vectors + self.remainders
-
-    def _append(self, direction: Tensor, image: Tensor) -> None:
-        size = len(self)
-        vectors = torch.cat([self.vectors, direction[None]])
-        overlaps = vectors @ image
-        remainder = image - vectors.T @ overlaps
-        if size:
-            self.remainders.addr_(self.remainders @ direction, direction, alpha=-1)
-        projected = np.zeros((size + 1, size + 1))
-        projected[:-1, :-1] = self.projected
-        projected[-1, :] = projected[:, -1] = overlaps.double().cpu().numpy()
-        self.projected = projected
-        self.vectors = vectors
-        self.remainders = torch.cat([self.remainders, remainder[None]])
+    def _append(self, unit: Tensor, image: Tensor | None) -> None:
+        if 2 * self._size == len(self._rows):
+            self._rows = torch.cat([self._rows, torch.empty_like(self._rows[: 2 * ROOM])])
+        pair = self._rows[2 * self._size : 2 * self._size + 2]
+        pair[0] = unit
+        pair[1] = self._product(unit) if image is None else image
+        self._size += 1
+        columns = torch.cat([part @ pair.T for part in self.frame]).double().cpu().numpy()
+        size = len(columns)
+        gram = np.zeros((size, size))
+        gram[:-2, :-2] = self.gram
+        gram[:, -2:] = columns
+        gram[-2:, :] = columns.T
+        self.gram = gram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +132,16 @@ class Estimate:
     """The top of the spectrum as the products prove it, and as it probably is.
 
     ``proven`` is the top Ritz value θ, a lower bound of the largest eigenvalue; ``residual`` is ‖A u - θ u‖ / |θ|, so
-    that some eigenvalue lies in θ (1 ± residual); ``values`` are the estimated top ones, largest first. Vectors are
-    held as ``coordinates``, one row each, in the rows of ``frame``: the basis, the memory, the remainders.
+    that some eigenvalue lies in θ (1 ± residual), told down to the rounding of dot products; ``values`` are the
+    estimated top ones, largest first. Vectors are held as ``coordinates``, one row each, in the rows of ``frame``;
+    ``outside`` is the part of the top one that no product was made with.
     """
 
     proven: float
     residual: float
     values: tuple[float, ...]
     coordinates: Matrix
+    outside: Matrix
     frame: tuple[Tensor, ...]
 
     @property
@@ -122,22 +163,19 @@ class Estimate:
 
     def next_direction(self) -> Tensor:
         """Return where the correction is sought: the part of the top vector outside of the basis, (n,)."""
-        outside = self.coordinates[:1].copy()
-        outside[:, : len(self.frame[0])] = 0.0
-        return self._combine(outside)[0]
+        return self._combine(self.outside)[0]
 
     def _combine(self, coordinates: Matrix) -> Tensor:
-        sizes = [len(part) for part in self.frame]
-        pieces = np.split(coordinates, np.cumsum(sizes)[:-1], axis=1)
-        used = [(c, part) for c, part in zip(pieces, self.frame, strict=True) if c.any()]
         total = torch.zeros(len(coordinates), self.frame[0].shape[1]).to(self.frame[0])
-        for piece, part in used:
-            total.addmm_(torch.from_numpy(piece.copy()).to(part), part)
+        pieces = np.split(coordinates, [len(self.frame[0])], axis=1)
+        for piece, part in zip(pieces, self.frame, strict=True):
+            if piece.any():
+                total.addmm_(torch.from_numpy(piece.copy()).to(part), part)
         return total
 
 
-def estimate_top(basis: RitzBasis, memory: Memory | None, *, n_pairs: int, other_share: float) -> Estimate:
-    """Estimate the largest algebraic eigenpairs from the basis and, beyond it, from remembered pairs.
+def estimate_top(basis: RitzBasis, *, n_pairs: int, other_share: float) -> Estimate:
+    """Estimate the largest algebraic eigenpairs from the basis and, beyond it, from what it remembers.
 
     M = [ Θ  C ]     Θ: Ritz values of the products made;  Z: remembered vectors and the first three residuals,
         [ Cᵀ D ]     orthonormalized beyond the basis;  C = (A U)ᵀ Z, exact;  D: remembered values, or other_share · θ
@@ -147,64 +185,60 @@ def estimate_top(basis: RitzBasis, memory: Memory | None, *, n_pairs: int, other
     that is coupled to the top vector makes the correction large, which asks for a product there.
 
     Args:
-        basis: at least one vector.
-        memory: pairs of the operator as it was, rescaled here by how the top value has changed; None for none.
+        basis: at least one vector; remembered values are rescaled by how the top one has changed.
         n_pairs: how many pairs to return at most.
         other_share: d / θ of directions nothing is known about; d = 0 where θ is negative.
 
     Returns:
         The estimate.
 
-    Cost: products of at most 3 + k by 3 + 2k rows of length n for k basis vectors, no product with the operator.
+    Cost: algebra on matrices of 2k + m rows for k products and m remembered vectors; no pass over vectors.
     """
     values, ritz = _descending(basis.projected)
     top, size = values[0], len(values)
-    frame, gram, couplings, starts, known = _beyond(basis, memory, ritz, top)
-    known += [other_share * max(top, 0.0)] * (len(starts) - len(known))
+    starts = _beyond(basis, values, ritz)
+    gram = starts @ basis.gram @ starts.T
     n_residuals = min(N_RESIDUALS, size)
+    known = _remembered_values(basis.memory, top) + [other_share * max(top, 0.0)] * n_residuals
     unit, diagonal = _orthonormal(gram, known, floor=1e-3 * abs(top), n_exact=n_residuals)
-    coupling = ritz.T @ couplings @ unit.T
+    _, vectors, images = basis.places
+    coupling = ritz.T @ basis.gram[images] @ starts.T @ unit.T
     found, mixed = _descending(np.block([[np.diag(values), coupling], [coupling.T, np.diag(diagonal)]]))
-    coordinates = mixed[size:, :n_pairs].T @ unit @ starts
-    coordinates[:, :size] += mixed[:size, :n_pairs].T @ ritz.T
+    outside = mixed[size:, :n_pairs].T @ unit @ starts
+    coordinates = outside.copy()
+    coordinates[:, vectors] += mixed[:size, :n_pairs].T @ ritz.T
     residual = math.sqrt(max(0.0, float(gram[-n_residuals, -n_residuals])))
     return Estimate(
         proven=top,
         residual=residual / abs(top) if top else (math.inf if residual else 0.0),
         values=tuple(found[:n_pairs]),
         coordinates=coordinates,
-        frame=frame,
+        outside=outside[:1],
+        frame=basis.frame,
     )
 
 
-def _beyond(
-    basis: RitzBasis, memory: Memory | None, ritz: Matrix, top: float
-) -> tuple[tuple[Tensor, ...], Matrix, Matrix, Matrix, list[float]]:
-    """What lies outside of the basis: remembered vectors less their part in it, then residuals of the Ritz vectors.
+def _beyond(basis: RitzBasis, values: Sequence[float], ritz: Matrix) -> Matrix:
+    """What lies outside of the basis, as rows of coordinates in the frame.
 
-    Returns the frame (basis, memory, remainders), the Gram matrix of what lies outside, the products of the remainders
-    with it, its coordinates in the frame, and what is known of its diagonal.
+    Remembered vectors less their part in the basis, z - Q Qᵀz, and the residuals of the first Ritz vectors, AU - ΘU.
     """
-    size = len(basis)
-    among = _rows(basis.remainders, basis.remainders)
-    mixing = ritz[:, :N_RESIDUALS].T
+    remembered, vectors, images = basis.places
+    n_remembered, mixing = len(basis.frame[0]), ritz[:, :N_RESIDUALS].T
+    starts = np.zeros((n_remembered + len(mixing), len(basis.gram)))
+    starts[:n_remembered, remembered] = np.eye(n_remembered)
+    starts[:n_remembered, vectors] = -basis.gram[remembered, vectors]
+    starts[n_remembered:, images] = mixing
+    starts[n_remembered:, vectors] = -np.array(values[: len(mixing)])[:, None] * mixing
+    return starts
+
+
+def _remembered_values(memory: Memory | None, top: float) -> list[float]:
+    """The remembered values, rescaled by how the top one has changed."""
     if memory is None:
-        starts = np.hstack([np.zeros((len(mixing), size)), mixing])
-        return (basis.vectors, basis.remainders), mixing @ among @ mixing.T, among @ mixing.T, starts, []
-    inside, across = _rows(memory.vectors, basis.vectors), _rows(memory.vectors, basis.remainders)
-    n_kept = len(memory.vectors)
-    mixed = across @ mixing.T
-    gram = np.block([[np.eye(n_kept) - inside @ inside.T, mixed], [mixed.T, mixing @ among @ mixing.T]])
-    starts = np.block(
-        [
-            [-inside, np.eye(n_kept), np.zeros((n_kept, size))],
-            [np.zeros((len(mixing), size + n_kept)), mixing],
-        ]
-    )
+        return []
     scale = min(max(top / memory.values[0], 0.5), 2.0) if memory.values[0] * top > 0 else 1.0
-    known = [min(scale * value, abs(top)) for value in memory.values]
-    frame = (basis.vectors, memory.vectors, basis.remainders)
-    return frame, gram, np.hstack([across.T, among @ mixing.T]), starts, known
+    return [min(scale * value, abs(top)) for value in memory.values]
 
 
 def _orthonormal(gram: Matrix, known: Sequence[float], *, floor: float, n_exact: int) -> tuple[Matrix, list[float]]:
@@ -230,11 +264,6 @@ def _orthonormal(gram: Matrix, known: Sequence[float], *, floor: float, n_exact:
 def _descending(matrix: Matrix) -> tuple[list[float], Matrix]:
     values, vectors = np.linalg.eigh(matrix)
     return values[::-1].tolist(), np.ascontiguousarray(vectors[:, ::-1])
-
-
-def _rows(left: Tensor, right: Tensor) -> Matrix:
-    products: Matrix = (left @ right.T).double().cpu().numpy()
-    return products
 
 
 def _norm(vector: Tensor) -> float:
