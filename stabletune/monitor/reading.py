@@ -16,7 +16,7 @@ from stabletune.monitor.work import SOLVER_PRICES, WorkCounter
 from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
-from stabletune.signals.frozen_curvature import FrozenCurvature
+from stabletune.signals.frozen_curvature import Foresight
 from stabletune.signals.gradient_curvature import alignment, gradient_curvature
 from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
@@ -37,16 +37,15 @@ GRAPH_COST = 1.25
 BACKWARD_SHARE = 0.6  # of a gradient, 1/2 to 2/3; under a counter a compiled forward would run uncompiled
 PRODUCT_COST = 2.0
 FULL_EVERY = 4
-LONG = 15
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The fields of a ``Measurement``, the cost in gradients, and S with its direction for looking ahead."""
+    """The fields of a ``Measurement``, the cost in gradients, and what is foreseen from it."""
 
     fields: dict[str, Any]
     cost: float
-    curvature: FrozenCurvature | None = None
+    foresight: Foresight | None = None
 
 
 class Probe:
@@ -86,7 +85,6 @@ class Probe:
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
         self._n_readings = 0
-        self._is_after_long = False
         self._counted_product_cost: float | None = None
         self.gradient_work: float | None = None
         self._graph_cost = GRAPH_COST
@@ -97,12 +95,11 @@ class Probe:
         """What a Hessian product costs, in gradients."""
         return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
 
-    def read(self, closure: Callable[[], Tensor], *, n_steps_since: int = 1) -> Reading:
-        """Measure now, so many steps after the last time."""
+    def read(self, closure: Callable[[], Tensor]) -> Reading:
+        """Measure now."""
         tensors = read_tensors(self._optimizer)
         if not tensors:
             return Reading({}, 0.0)
-        self._is_after_long = n_steps_since >= LONG
         params = [tensor.param for tensor in tensors]
         with undisturbed(self._model, params):
             counter = WorkCounter() if self.gradient_work is None else None
@@ -167,12 +164,12 @@ class Probe:
             fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like), is_full=is_full)
         if counter is not None and self.gradient_work and operator.n_products:
             self._counted_product_cost = counter.nanoseconds / self.gradient_work / operator.n_products
-        n_products, curvature = operator.n_products, None
+        n_products, foresight = operator.n_products, None
         if is_full and self._raw_tracker is not None:
             fields["sharpness"], n_own = self._raw_tracker.measure(graph)
             n_products += n_own
         if sharpness is not None:
-            curvature = FrozenCurvature.of(sharpness.ratio, operator.unscaled(sharpness.direction), graph.params)
+            foresight = self._foresight(graph.params)
             if self.shadows is not None:
                 fields["shadow_sharpness_ratios"], n_own = self.shadows.read(graph, tensors, sharpness)
                 n_products += n_own
@@ -181,7 +178,11 @@ class Probe:
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
         }
-        return Reading(free | fields, self._graph_cost + self.product_cost * n_products, curvature)
+        return Reading(free | fields, self._graph_cost + self.product_cost * n_products, foresight)
+
+    def _foresight(self, params: Sequence[Tensor]) -> Foresight | None:
+        curvature = self._tracker.curvature
+        return None if curvature is None else Foresight(curvature, tuple(params))
 
     def _read_curvature(
         self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool
@@ -191,7 +192,7 @@ class Probe:
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
             fields["gradient_curvature_ratio_paper"] = finite_or_none(along.paper_ratio)
-        sharpness = self._tracker.measure(operator, along, is_after_long=self._is_after_long)
+        sharpness = self._tracker.measure(operator, along)
         if sharpness is None:
             return fields, None
         is_masked_due = self._is_full or self._n_readings % FULL_EVERY == 0  # a second solver: costs as much again

@@ -15,7 +15,7 @@ from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth
 from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
-from stabletune.signals.frozen_curvature import FrozenCurvature, fastest_growth
+from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
@@ -67,9 +67,8 @@ class StabilityMonitor:
             shadows=shadows,
             reads_sharpness=sharpness,
         )
-        self._curvature: FrozenCurvature | None = None
+        self._foresight: Foresight | None = None
         self._n_steps = 0
-        self._read_at = 0
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
         self._measures_curvature = True
@@ -128,7 +127,7 @@ class StabilityMonitor:
             self._charge(self._measurement(loss, {}), GRAPH_COST)
             raise MeasurementError(f"step {self._n_steps}: {error}") from error
         measurement = self._measurement(loss, {"v_hat_decay": self._decay()} | reading.fields)
-        self._curvature = reading.curvature
+        self._foresight = reading.foresight
         self._charge(measurement, reading.cost)
         return measurement
 
@@ -141,8 +140,7 @@ class StabilityMonitor:
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
             return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
-        since, self._read_at = self._n_steps - self._read_at, self._n_steps
-        return self._reader.read(closure, n_steps_since=since)
+        return self._reader.read(closure)
 
     def _charge(self, measurement: Measurement, cost: float) -> None:
         self._spent += cost
@@ -161,7 +159,7 @@ class StabilityMonitor:
     def _frozen_ratio_and_growth(self) -> tuple[float | None, float]:
         tensors = read_tensors(self._optimizer)
         with torch.no_grad():
-            ratio = None if self._curvature is None else self._curvature.ratio_now(tensors)
+            ratio = None if self._foresight is None else self._foresight.ratio_now(tensors)
         return ratio, fastest_growth(tensors)
 
     def _glance(self, loss: Tensor | float) -> Measurement | None:

@@ -32,6 +32,7 @@ class ScaledHessian:
         self._graph = graph
         self.unit = unit
         self.scaled_gradient = graph.gradient()
+        self.root: Tensor | None = None
         self.n_products = 0
 
     @property

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, SymmetricOperator
 from stabletune.signals.curvature.ritz import Estimate, Memory, RitzBasis, estimate_top
+from stabletune.signals.frozen_curvature import FrozenCurvature
 from stabletune.signals.gradient_curvature import GradientCurvature
 
 TOLERANCE = 0.015
-FINE_TOLERANCE = 0.005
+FINE_TOLERANCE = 0.01
 NEAR_EDGE = 0.85
 N_PAIRS = 3
 RESTART_EVERY = 8
 FREQUENT_RESTART_EVERY = 4
 FEWEST_PRODUCTS = 4
-FEWEST_PRODUCTS_AFTER_LONG = 3
+FEWEST_SURPRISED_PRODUCTS = 3
 FEWEST_FIRST_PRODUCTS = 6
 FEWEST_THOROUGH_PRODUCTS = 8
 MOST_PRODUCTS = 8
@@ -32,6 +33,7 @@ MOST_SETTLED_PRODUCTS = 12
 RESTART_NOISE = 0.3
 FIRST_OTHER_SHARE = 0.3
 LARGEST_OTHER_SHARE = 0.9
+FORESEEN = 0.1
 LEARNING_RATE = 0.2
 NEGLIGIBLE_FLOOR_MASS = 1e-3
 
@@ -60,7 +62,6 @@ class Effort(NamedTuple):
     """
 
     is_restart: bool
-    takes_gradient: bool
     tolerance: float
     fewest: int
     most: int
@@ -71,13 +72,13 @@ class SharpnessTracker:
 
     S = λ_max(W^½ (H + λI) W^½), W as in ``stability_weights``, by ``estimate_top``
 
-    A measurement begins with the last top vector and ends once the estimate is within 1.5 % of what the products prove,
-    0.5 % where S was 0.85 or more. Every eighth, and the one after a measurement that did not converge, is a restart:
-    it begins with the gradient too and makes at least four products (the first of all six), until one more changes S
-    by less than the tolerance; this finds an eigenvector that overtook unseen.
-
-    In between, such a one stays unseen until the next restart: on a tanh regression through its spikes 97 % of the
-    readings were within 1 % of the dense eigenvalue, 2.5 products each.
+    A measurement begins with the top vector that the last three would make under the weights of now
+    (``FrozenCurvature``), and ends once the estimate is within 1.5 % of what the products prove, 1 % where S is 0.85 or
+    more. An estimate more than 10 % off what they foresee is a surprise: then the gradient is taken in too, and at
+    least three products are made, until one more changes S by less than the tolerance. Every eighth measurement, and
+    the one after a measurement that did not converge, is a restart: it does so in any case, with at least four products
+    and nothing remembered but the top vector (the first of all with six and nothing remembered); this finds an
+    eigenvector that overtook unseen.
 
     Args:
         seed: of the private generator; global random states are not touched.
@@ -99,84 +100,87 @@ class SharpnessTracker:
         self._is_thorough = is_thorough
         self._fine_from = fine_from
         self._restart_every = min(restart_every, FREQUENT_RESTART_EVERY) if is_thorough else restart_every
-        self._memory: Memory | None = None
+        self.curvature: FrozenCurvature | None = None
         self._other_share = FIRST_OTHER_SHARE
         self._n_since_restart = 0
 
     @property
     def is_restart_due(self) -> bool:
         """Whether the next measurement starts anew, for which it needs the gradient's product."""
-        return self._memory is None or self._n_since_restart + 1 >= self._restart_every
+        return self.curvature is None or self._n_since_restart + 1 >= self._restart_every
 
-    def measure(
-        self, operator: SymmetricOperator, along: GradientCurvature | None, *, is_after_long: bool = False
-    ) -> Sharpness | None:
+    def measure(self, operator: SymmetricOperator, along: GradientCurvature | None) -> Sharpness | None:
         """Measure S; None if a product is not finite.
 
         Args:
             operator: A, with the gradient at the same point.
             along: lends its Hessian product.
-            is_after_long: whether the operator has had time to change a lot: then the gradient's direction is taken
-                in too, and one more product must change S by less than the tolerance.
 
-        Cost: mostly 1-5 products, at most 8; 4-12 at a restart or if thorough, one of them lent by ``along``.
+        Cost: mostly 1-3 products, 4-6 where surprised, at most 12; 4-12 at a restart or if thorough, one of them lent
+        by ``along``.
         """
-        size = operator.scaled_gradient.numel()
-        if self._memory is not None and self._memory.vectors.shape[1] != size:
-            self._memory = None
-        effort = self._effort(is_after_long=is_after_long)
-        basis = self._begin(operator, along, effort)
+        foreseen = self._foreseen(operator)
+        effort = self._effort(foreseen)
+        basis = self._begin(operator, along, foreseen, effort)
         found = self._refine(basis, operator.scaled_gradient, effort) if len(basis) else None
         if found is None:
-            self._memory = None
+            self.curvature = None
             return None
         estimate, has_converged = found
         vectors = estimate.vectors()
-        self._memory = Memory(estimate.values, vectors)
+        self.curvature = FrozenCurvature.of(Memory(estimate.values, vectors), operator.root)
         self._n_since_restart = 0 if effort.is_restart else self._n_since_restart + 1
         if not has_converged:
             self._n_since_restart = self._restart_every
         return Sharpness(estimate.value, estimate.residual, has_converged, vectors[0], basis)
 
-    def _effort(self, *, is_after_long: bool) -> Effort:
-        is_restart = self.is_restart_due
-        is_fine = self._is_thorough or (self._memory is not None and self._memory.values[0] >= self._fine_from)
+    def _foreseen(self, operator: SymmetricOperator) -> Memory | None:
+        if self.curvature is None or self.curvature.vectors.shape[1] != operator.scaled_gradient.numel():
+            return None
+        return self.curvature.under(operator.root)
+
+    def _effort(self, foreseen: Memory | None) -> Effort:
+        is_restart = self.is_restart_due or foreseen is None
+        is_fine = self._is_thorough or (foreseen is not None and foreseen.values[0] >= self._fine_from)
         fewest = 1
         if is_restart and self._is_thorough:
             fewest = FEWEST_THOROUGH_PRODUCTS
-        elif self._memory is None:
+        elif foreseen is None:
             fewest = FEWEST_FIRST_PRODUCTS
         elif is_restart or self._is_thorough:
             fewest = FEWEST_PRODUCTS
-        elif is_after_long:
-            fewest = FEWEST_PRODUCTS_AFTER_LONG
         return Effort(
             is_restart=is_restart,
-            takes_gradient=is_restart or is_after_long,
             tolerance=FINE_TOLERANCE if is_fine else TOLERANCE,
             fewest=fewest,
             most=MOST_PRODUCTS if fewest == 1 else MOST_SETTLED_PRODUCTS,
         )
 
-    def _begin(self, operator: SymmetricOperator, along: GradientCurvature | None, effort: Effort) -> RitzBasis:
-        memory = None if effort.is_restart else self._memory
-        basis = RitzBasis(operator.product, operator.scaled_gradient, memory)
+    def _begin(
+        self, operator: SymmetricOperator, along: GradientCurvature | None, foreseen: Memory | None, effort: Effort
+    ) -> RitzBasis:
+        basis = RitzBasis(operator.product, operator.scaled_gradient, None if effort.is_restart else foreseen)
         if along is not None:
             basis.extend(operator.scaled_gradient, along.scaled_image)
-        elif effort.takes_gradient:
+        elif effort.is_restart:
             basis.extend(operator.scaled_gradient)
-        if self._memory is None:
+        if foreseen is None:
             basis.extend(self._noise(operator.scaled_gradient))
         else:
-            basis.extend(self._memory.vectors[0])
-            if self._is_thorough and not effort.is_restart and len(self._memory.values) > 1:
-                basis.extend(self._memory.vectors[1])
+            basis.extend(foreseen.vectors[0])
+            if self._is_thorough and not effort.is_restart and len(foreseen.values) > 1:
+                basis.extend(foreseen.vectors[1])
         return basis
 
     def _refine(self, basis: RitzBasis, gradient: Tensor, effort: Effort) -> tuple[Estimate, bool] | None:
         proven: float | None = None
         while basis.is_finite:
             estimate = estimate_top(basis, n_pairs=N_PAIRS, other_share=self._other_share)
+            if proven is None and effort.fewest == 1 and _is_surprise(estimate, basis.memory):
+                effort = effort._replace(fewest=FEWEST_SURPRISED_PRODUCTS, most=MOST_SETTLED_PRODUCTS)
+                proven = estimate.proven
+                if basis.extend(gradient):
+                    continue
             gain = math.inf if proven is None else estimate.proven - proven
             is_gain_small = effort.fewest == 1 or gain <= effort.tolerance * abs(estimate.proven)
             is_exact_enough = estimate.correction <= effort.tolerance
@@ -204,6 +208,10 @@ class SharpnessTracker:
         noise = torch.randn(gradient.numel(), generator=self._generator).to(gradient)
         is_used = gradient != 0
         return _unit(noise * is_used if bool(is_used.any()) else noise)
+
+
+def _is_surprise(estimate: Estimate, foreseen: Memory | None) -> bool:
+    return foreseen is not None and abs(estimate.value - foreseen.values[0]) > FORESEEN * abs(foreseen.values[0])
 
 
 def _unit(vector: Tensor) -> Tensor:

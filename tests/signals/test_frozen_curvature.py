@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from stabletune.signals.frozen_curvature import FrozenCurvature, fastest_growth
+from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import read_tensors
-from stabletune.signals.sharpness_ratio import Sharpness, SharpnessTracker
+from stabletune.signals.sharpness_ratio import SharpnessTracker
 from tests.reference.dense_sharpness import dense_hessian, dense_spectrum, weights
 from tests.signals.problems import Quadratic, operator_of, tanh_regression, train
 
@@ -21,12 +21,11 @@ OPTIMIZERS: list[Callable[[Any], torch.optim.Optimizer]] = [
 ]
 
 
-def measured(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tensor]) -> FrozenCurvature:
-    operator = operator_of(optimizer, closure)
-    found: Sharpness | None = SharpnessTracker(is_thorough=True).measure(operator, None)
-    assert found is not None
-    params = [tensor.param for tensor in read_tensors(optimizer)]
-    return FrozenCurvature.of(found.ratio, operator.unscaled(found.direction), params)
+def measured(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tensor]) -> Foresight:
+    tracker = SharpnessTracker(is_thorough=True)
+    assert tracker.measure(operator_of(optimizer, closure), None) is not None
+    assert tracker.curvature is not None
+    return Foresight(tracker.curvature, tuple(tensor.param for tensor in read_tensors(optimizer)))
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS)
@@ -35,7 +34,7 @@ def test_right_after_a_measurement_it_is_what_was_measured(make: Callable[[Any],
     optimizer = make(model.parameters())
     train(optimizer, closure, 60)
     frozen = measured(optimizer, closure)
-    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(frozen.ratio, rel=1e-4)
+    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(frozen.curvature.values[0], rel=1e-4)
 
 
 def test_it_follows_the_learning_rate_exactly() -> None:
@@ -44,7 +43,7 @@ def test_it_follows_the_learning_rate_exactly() -> None:
     train(optimizer, closure, 60)
     frozen = measured(optimizer, closure)
     optimizer.param_groups[0]["lr"] = 0.05
-    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(2.5 * frozen.ratio, rel=1e-4)
+    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(2.5 * frozen.curvature.values[0], rel=1e-4)
 
 
 def test_with_the_hessian_unchanged_it_is_a_lower_bound_and_close_to_the_dense_value() -> None:

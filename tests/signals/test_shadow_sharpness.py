@@ -27,12 +27,15 @@ class Dense:
     gradient: Tensor
 
     @property
+    def root(self) -> Tensor:
+        return self.weights.sqrt()
+
+    @property
     def scaled_gradient(self) -> Tensor:
-        return self.weights.sqrt() * self.gradient
+        return self.root * self.gradient
 
     def product(self, vector: Tensor) -> Tensor:
-        root = self.weights.sqrt()
-        return root * (self.hessian @ (root * vector))
+        return self.root * (self.hessian @ (self.root * vector))
 
     def top(self) -> float:
         return float(2 * dense_spectrum(self.hessian, self.weights)[-1])

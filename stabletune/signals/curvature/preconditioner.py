@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -37,20 +36,6 @@ def stability_weights(tensor: AdaptiveTensor) -> Tensor:
     return torch.where(denominator > 0, _relative_step(tensor) / denominator, torch.zeros_like(denominator))
 
 
-def squared_length(tensor: AdaptiveTensor, squares: Tensor) -> Tensor:
-    """Return Σ x_i² / W_i, the squared length of x in the metric where S is a Rayleigh quotient, 0-dimensional.
-
-    Args:
-        tensor: one parameter's state.
-        squares: x², shaped as the parameter; 0 where W is.
-
-    Cost: three elementwise passes.
-    """
-    step = _relative_step(tensor)
-    total = squares.sum() if not tensor.is_preconditioned else (squares * (tensor.v_hat_root + tensor.eps)).sum()
-    return total / step if step > 0 else torch.full_like(total, math.inf)
-
-
 def _relative_step(tensor: AdaptiveTensor) -> float:
     """Return c κ / (2 - δ)."""
     return tensor.clip_factor * tensor.step_size / (2 - tensor.shrinkage)
@@ -60,6 +45,10 @@ class SymmetricOperator(Protocol):
     """What an eigenvalue solver needs: products, and the gradient in the same coordinates to start from."""
 
     scaled_gradient: Tensor
+
+    @property
+    def root(self) -> Tensor | None:
+        """Return W^½, (n,), which leads out of them; None where there are no weights."""
 
     def product(self, vector: Tensor) -> Tensor:
         """Return A x."""
@@ -78,23 +67,23 @@ class PreconditionedHessian:
     def __init__(self, graph: LossGraph, tensors: Sequence[AdaptiveTensor]) -> None:
         like = graph.like
         self._graph = graph
-        self._root = flatten([stability_weights(tensor) for tensor in tensors], like).sqrt_()
+        self.root = flatten([stability_weights(tensor) for tensor in tensors], like).sqrt_()
         self._l2: Tensor | None = None
         self.gradient = graph.gradient()
         if any(tensor.l2 for tensor in tensors):
             self._l2 = flatten([torch.full_like(tensor.param, tensor.l2) for tensor in tensors], like)
             self.gradient = self.gradient + self._l2 * flatten([tensor.param for tensor in tensors], like)
-        self.scaled_gradient = self._root * self.gradient
+        self.scaled_gradient = self.root * self.gradient
         self.n_products = 0
 
     def product(self, vector: Tensor) -> Tensor:
         """Return A x."""
-        return self._root * self.half_product(vector)
+        return self.root * self.half_product(vector)
 
     def half_product(self, vector: Tensor) -> Tensor:
         """Return (H + λI) W^½ x, the image before it is scaled back."""
         self.n_products += 1
-        scaled = self._root * vector
+        scaled = self.root * vector
         image = self._graph.product(scaled)
         return image if self._l2 is None else image + self._l2 * scaled
 
@@ -104,7 +93,7 @@ class PreconditionedHessian:
 
     def unscaled(self, vector: Tensor) -> Tensor:
         """Return W^½ x: from symmetric coordinates to those of the parameters, or an image the other way."""
-        return self._root * vector
+        return self.root * vector
 
 
 class MaskedOperator:
@@ -114,6 +103,7 @@ class MaskedOperator:
         self._operator = operator
         self._kept = is_kept.to(operator.scaled_gradient)
         self.scaled_gradient = operator.scaled_gradient * self._kept
+        self.root: Tensor | None = operator.root * self._kept
 
     def product(self, vector: Tensor) -> Tensor:
         """Return M A M x."""

@@ -196,7 +196,7 @@ def estimate_top(basis: RitzBasis, *, n_pairs: int, other_share: float) -> Estim
     """
     values, ritz = _descending(basis.projected)
     top, size = values[0], len(values)
-    starts = _beyond(basis, values, ritz)
+    starts = _beyond(basis, ritz)
     gram = starts @ basis.gram @ starts.T
     n_residuals = min(N_RESIDUALS, size)
     known = _remembered_values(basis.memory, top) + [other_share * max(top, 0.0)] * n_residuals
@@ -218,10 +218,11 @@ def estimate_top(basis: RitzBasis, *, n_pairs: int, other_share: float) -> Estim
     )
 
 
-def _beyond(basis: RitzBasis, values: Sequence[float], ritz: Matrix) -> Matrix:
+def _beyond(basis: RitzBasis, ritz: Matrix) -> Matrix:
     """What lies outside of the basis, as rows of coordinates in the frame.
 
-    Remembered vectors less their part in the basis, z - Q Qᵀz, and the residuals of the first Ritz vectors, AU - ΘU.
+    Remembered vectors z and the images A u of the first Ritz vectors, each less its part in the basis: y - QᵀQ y, the
+    residual for an image. With that part as measured: rounding leaves an operator a little asymmetric.
     """
     remembered, vectors, images = basis.places
     n_remembered, mixing = len(basis.frame[0]), ritz[:, :N_RESIDUALS].T
@@ -229,7 +230,7 @@ def _beyond(basis: RitzBasis, values: Sequence[float], ritz: Matrix) -> Matrix:
     starts[:n_remembered, remembered] = np.eye(n_remembered)
     starts[:n_remembered, vectors] = -basis.gram[remembered, vectors]
     starts[n_remembered:, images] = mixing
-    starts[n_remembered:, vectors] = -np.array(values[: len(mixing)])[:, None] * mixing
+    starts[n_remembered:, vectors] = -mixing @ basis.gram[vectors, images].T
     return starts
 
 
