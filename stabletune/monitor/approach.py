@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import math
 
-from stabletune.judgement.rules import EDGE, STALE, SUSTAINED_READINGS, SUSTAINED_STEPS
+from stabletune.judgement.rules import EDGE, STALE, SUSTAINED_READINGS, SUSTAINED_STEPS, YOUNGEST_VERDICT
 from stabletune.records import Measurement
 
 NEAR_EDGE = 0.7
 CLOSE = 0.93  # where full-batch training rests; from here a forecast is good to a few steps
 CLOSE_STEPS = 30
-PAST_EDGE = 2.0  # steps beyond the forecast, so that the reading does not come just before the crossing
+PAST_EDGE = 1.5  # steps beyond the forecast, so that the reading does not come just before the crossing
 FALLEN = 0.97  # v̂ has been refilled: the episode is over
+AFTER_EPISODE = 0.93  # of S_frozen, which an episode leaves up to 7 % off: read then, and foresee the crossing anew
+RISEN = 1.003
+REFILLING_LOOK = 5
+DOUBT = 0.0004  # of log S_frozen per step, as the Hessian moves
+DOUBTED_STEPS = 4
+MOST_FUTILE = 2
 LONGEST_EPISODE = 60
 FALLING_LOOK = 10
+SHORTEST_LOOK = 2
 LONGEST_LOOK = 50
-LEARNING_RATE = 0.3
+LEARNING_RATE = 0.5
 LARGEST_LEAD = 0.02
+LARGEST_LAG = 0.002
 
 
 class Approach:
     """The last S, its frozen-curvature value since, and how fast S has lately run ahead of that.
 
-    S may have passed 1 once  log S_frozen + u Δt ≥ 0,  with S_frozen by ``FrozenCurvature`` and u the lead of S over
-    it, in log per step; within 30 steps of S ≥ 0.93, two steps later than that. From above 1, an episode is over once
-    S_frozen has fallen below 0.97, or after 60 steps.
+    S may have passed 1 once  log S_frozen + u Δt ≥ 0,  with S_frozen by ``Foresight`` and u the lead of S over it, in
+    log per step; within 30 steps of S ≥ 0.93, two steps later than that. From above 1 that holds only once S_frozen
+    has been below 0.97 in between, as v̂ was refilled, or after 60 steps.
     """
 
     def __init__(self) -> None:
@@ -37,10 +45,14 @@ class Approach:
         self.next_look: int | None = None
         self._last_ratio: float | None = None
         self._frozen_ratio: float | None = None
+        self._has_fallen = False
+        self._lowest = math.inf
         self._looked_at = 0
         self._lead = 0.0
         self._above_since: int | None = None
         self._n_above = 0
+        self._had_verdict = False
+        self._n_futile = 0
 
     @property
     def is_known(self) -> bool:
@@ -49,8 +61,8 @@ class Approach:
 
     @property
     def is_above(self) -> bool:
-        """Whether S was above the edge when last read."""
-        return self._last_ratio is not None and self._last_ratio > EDGE
+        """Whether S was above the edge when last read, and has not been seen to fall."""
+        return self._last_ratio is not None and self._last_ratio > EDGE and not self._has_fallen
 
     @property
     def is_near(self) -> bool:
@@ -61,25 +73,36 @@ class Approach:
         """Whether S was at the edge a moment ago."""
         return self._last_ratio is not None and self._last_ratio >= CLOSE and step - self.last_step <= CLOSE_STEPS
 
-    def lacks_a_verdict(self) -> bool:
-        """Whether S > 1 with a stale v̂ was read, but not yet often and long enough for ``sustained_instability``."""
-        if self._above_since is None:
-            return False
-        return self._n_above < SUSTAINED_READINGS or self.last_step - self._above_since < SUSTAINED_STEPS
+    @property
+    def is_after_episode(self) -> bool:
+        """Whether S has fallen back from above the edge since it was last read: the top direction may be another."""
+        return self._has_fallen
 
-    def observe(self, measurement: Measurement) -> None:
-        """Take note of a reading."""
+    def lacks_a_verdict(self) -> bool:
+        """Whether S > 1 with a stale v̂ was read, but not yet often and long enough for ``sustained_instability``.
+
+        Nor ever before: the first verdict stops a trial, and a run that goes on needs no second one.
+        """
+        return self._above_since is not None and not self._had_verdict and self._n_futile < MOST_FUTILE
+
+    def observe(self, measurement: Measurement, foreseen: float | None) -> None:
+        """Take note of a reading, and of what its S was foreseen to be."""
         step, ratio, staleness = measurement.step, measurement.sharpness_ratio, measurement.v_hat_staleness
-        self._learn_lead(step, ratio)
-        if ratio is not None and ratio > EDGE and staleness is not None and staleness >= STALE:
+        self._learn_lead(step, ratio, foreseen)
+        is_aged = step >= YOUNGEST_VERDICT
+        if is_aged and ratio is not None and ratio > EDGE and staleness is not None and staleness >= STALE:
             self._above_since = step if self._above_since is None else self._above_since
             self._n_above += 1
-        else:
+            self._had_verdict |= self._n_above >= SUSTAINED_READINGS and step - self._above_since >= SUSTAINED_STEPS
+        elif ratio is not None:
+            self._n_futile += self._n_above > 1 and not self._had_verdict
             self._above_since, self._n_above = None, 0
         self.last_step = self._looked_at = step
         self._last_ratio = self._frozen_ratio = ratio
-        self.may_have_crossed = False
-        self.next_look = step + 1 if ratio is not None and ratio > 0 else None
+        self.may_have_crossed = self._has_fallen = False
+        self.next_look = None
+        if ratio is not None and ratio > 0:
+            self.next_look = step + (FALLING_LOOK if self.is_above else 1)
 
     def look(self, step: int, ratio: float | None, growth: float) -> None:
         """Take note of S_frozen, and of how fast v̂ alone may let it grow, d log S / dt at most."""
@@ -87,23 +110,39 @@ class Approach:
         self._frozen_ratio, self._looked_at = ratio, step
         if ratio is None or ratio <= 0:
             self.next_look = None
-        elif self.is_above:
-            self.may_have_crossed = ratio < FALLEN or step - self.last_step >= LONGEST_EPISODE
-            self.next_look = step + FALLING_LOOK
-        else:
-            pace = math.log(ratio / before) / (step - since) if before and before > 0 and step > since else 0.0
-            highest = math.log(ratio) + self._lead * (step - self.last_step)
-            margin = PAST_EDGE * (max(0.0, pace) + self._lead) if self.is_close(step) else 0.0
-            self.may_have_crossed = highest >= margin
-            rate = max(growth, pace) + self._lead
-            wait = -highest / rate if rate > 0 else LONGEST_LOOK
-            self.next_look = step + max(1, min(LONGEST_LOOK, int(wait)))
+            return
+        if self.is_above:
+            self._has_fallen = ratio < FALLEN
+            self._lowest = ratio
+            self.may_have_crossed = step - self.last_step >= LONGEST_EPISODE
+            self.next_look = step + (REFILLING_LOOK if self._has_fallen else FALLING_LOOK)
+            return
+        if self._has_fallen and ratio < RISEN * self._lowest:
+            self._lowest = min(self._lowest, ratio)
+            self.next_look = step + REFILLING_LOOK
+            return
+        pace = math.log(ratio / before) / (step - since) if before and before > 0 and step > since else 0.0
+        rate = max(growth, pace)
+        highest, wanted = math.log(ratio), self._wanted(step, rate)
+        if not self._has_fallen:
+            highest += self._lead * (step - self.last_step)
+            rate += self._lead
+        self.may_have_crossed = highest >= wanted
+        wait = (wanted - highest) / rate if rate > 0 else LONGEST_LOOK
+        self.next_look = step + max(SHORTEST_LOOK, min(LONGEST_LOOK, int(wait)))
 
-    def _learn_lead(self, step: int, ratio: float | None) -> None:
-        """How fast S ran ahead of S_frozen on the way to the edge, where both are known at the same step."""
-        if self._looked_at != step or step <= self.last_step or self.is_above or not ratio or ratio <= 0:
+    def _wanted(self, step: int, rate: float) -> float:
+        """The log S_frozen at which to read: past the edge, or before it as far as S_frozen is in doubt."""
+        if self._has_fallen:
+            return math.log(AFTER_EPISODE)
+        doubt = DOUBT * (step - self.last_step)
+        return -doubt if doubt > DOUBTED_STEPS * rate else PAST_EDGE * rate
+
+    def _learn_lead(self, step: int, ratio: float | None, foreseen: float | None) -> None:
+        """How fast S ran ahead of S_frozen since the last reading; an episode in between tells nothing of that."""
+        if step <= self.last_step or self.is_above or self._has_fallen:
             return
-        if not self._frozen_ratio or not 0 < self._frozen_ratio < EDGE:
+        if ratio is None or foreseen is None or not (ratio > 0 and foreseen > 0):
             return
-        lead = math.log(ratio / self._frozen_ratio) / (step - self.last_step)
-        self._lead += LEARNING_RATE * (min(max(lead, 0.0), LARGEST_LEAD) - self._lead)
+        lead = math.log(ratio / foreseen) / (step - self.last_step)
+        self._lead += LEARNING_RATE * (min(max(lead, -LARGEST_LAG), LARGEST_LEAD) - self._lead)

@@ -36,15 +36,15 @@ from stabletune.signals.v_hat_staleness import v_hat_staleness
 GRAPH_COST = 1.25
 BACKWARD_SHARE = 0.6  # of a gradient, 1/2 to 2/3; under a counter a compiled forward would run uncompiled
 PRODUCT_COST = 2.0
-FULL_EVERY = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The fields of a ``Measurement``, the cost in gradients, and what is foreseen from it."""
+    """The fields of a ``Measurement``, the cost in gradients, what S was foreseen to be, and what is foreseen from it."""
 
     fields: dict[str, Any]
     cost: float
+    foreseen: float | None = None
     foresight: Foresight | None = None
 
 
@@ -84,7 +84,6 @@ class Probe:
         )
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
-        self._n_readings = 0
         self._counted_product_cost: float | None = None
         self.gradient_work: float | None = None
         self._graph_cost = GRAPH_COST
@@ -95,8 +94,10 @@ class Probe:
         """What a Hessian product costs, in gradients."""
         return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
 
-    def read(self, closure: Callable[[], Tensor]) -> Reading:
-        """Measure now."""
+    def read(
+        self, closure: Callable[[], Tensor], *, takes_gradient: bool = True, takes_rival: bool = False
+    ) -> Reading:
+        """Measure now; with the gradient's product if asked for or if S is sought anew, and with the second vector's."""
         tensors = read_tensors(self._optimizer)
         if not tensors:
             return Reading({}, 0.0)
@@ -109,7 +110,8 @@ class Probe:
                 self._count_gradient(closure, params, counter.nanoseconds)
                 extra_cost += 1.0
             with torch.no_grad(), full_precision(graph.like):
-                reading = self._read_graph(graph, {id(tensor.param): tensor for tensor in tensors})
+                by_param = {id(tensor.param): tensor for tensor in tensors}
+                reading = self._read_graph(graph, by_param, takes_gradient=takes_gradient, takes_rival=takes_rival)
         if graph.handwritten and reading.fields and not self._has_checked_derivatives:
             self._check_derivatives(graph, closure)
             extra_cost += self.product_cost + 4 * self._graph_cost
@@ -148,7 +150,9 @@ class Probe:
         with torch.no_grad(), full_precision(graph.like):
             self._has_checked_derivatives = check_second_derivative(graph, gradient_at)
 
-    def _read_graph(self, graph: LossGraph, by_param: dict[int, AdaptiveTensor]) -> Reading:
+    def _read_graph(
+        self, graph: LossGraph, by_param: dict[int, AdaptiveTensor], *, takes_gradient: bool, takes_rival: bool
+    ) -> Reading:
         if not math.isfinite(graph.loss):
             return Reading({}, GRAPH_COST)
         tensors = [by_param[id(param)] for param in graph.params]
@@ -157,11 +161,12 @@ class Probe:
             return Reading({}, GRAPH_COST)
         entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
         operator = PreconditionedHessian(graph, tensors)
-        self._n_readings += 1
-        is_full = self._is_full or self._tracker.is_restart_due or self._n_readings % FULL_EVERY == 0
+        is_full = takes_gradient or self._tracker.is_restart_due
         counter = WorkCounter(*SOLVER_PRICES) if self._counted_product_cost is None else None
         with counter or contextlib.nullcontext():
-            fields, sharpness = self._read_curvature(operator, is_at_floor(tensors, graph.like), is_full=is_full)
+            fields, sharpness = self._read_curvature(
+                operator, is_at_floor(tensors, graph.like), is_full=is_full, takes_rival=takes_rival
+            )
         if counter is not None and self.gradient_work and operator.n_products:
             self._counted_product_cost = counter.nanoseconds / self.gradient_work / operator.n_products
         n_products, foresight = operator.n_products, None
@@ -178,25 +183,29 @@ class Probe:
             "v_hat_staleness": v_hat_staleness(tensors, entering),
             "update_rms": update_rms(tensors, entering),
         }
-        return Reading(free | fields, self._graph_cost + self.product_cost * n_products, foresight)
+        return Reading(
+            fields=free | fields,
+            cost=self._graph_cost + self.product_cost * n_products,
+            foreseen=None if sharpness is None else sharpness.foreseen,
+            foresight=foresight,
+        )
 
     def _foresight(self, params: Sequence[Tensor]) -> Foresight | None:
         curvature = self._tracker.curvature
         return None if curvature is None else Foresight(curvature, tuple(params))
 
     def _read_curvature(
-        self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool
+        self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool, takes_rival: bool
     ) -> tuple[dict[str, Any], Sharpness | None]:
         along = gradient_curvature(operator) if is_full else None
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
             fields["gradient_curvature_ratio_paper"] = finite_or_none(along.paper_ratio)
-        sharpness = self._tracker.measure(operator, along)
+        sharpness = self._tracker.measure(operator, along, takes_rival=takes_rival)
         if sharpness is None:
             return fields, None
-        is_masked_due = self._is_full or self._n_readings % FULL_EVERY == 0  # a second solver: costs as much again
-        if is_masked_due or self._masked_tracker.is_free(floor, sharpness):
+        if is_full or self._masked_tracker.is_free(floor, sharpness):
             fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
         fields |= {
             "sharpness_ratio": sharpness.ratio,

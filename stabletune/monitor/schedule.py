@@ -21,12 +21,14 @@ TYPICAL_COST = 5.0
 GLANCE_COST = 0.25
 LOOK_COST = 0.25
 HELD_SHARE = 0.05
-HELD_SHARE_NEAR_EDGE = 0.75
+HELD_SHARE_NEAR_EDGE = 0.95
 STEADY_GAP = 20
 SHORTEST_GAP = 3
 VERDICT_GAP = 4
+GRADIENT_EVERY = 5
+GRADIENT_COSTS = 3.0
 FOLLOWED_COSTS = 6.0
-APPROACH_COSTS = 2.5
+APPROACH_COSTS = 1.5
 
 
 class Schedule(Protocol):
@@ -35,8 +37,14 @@ class Schedule(Protocol):
     def is_due(self, step: int) -> bool:
         """Whether to measure at this step, counted from 1."""
 
-    def record(self, measurement: Measurement, cost: float) -> None:
-        """Take note of a measurement and of its cost in gradient equivalents."""
+    def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
+        """Take note of a measurement, its cost in gradient equivalents, and what its S was foreseen to be."""
+
+    def takes_gradient(self, step: int) -> bool:
+        """Whether a reading now should take in the direction of the gradient, as the top one may be another."""
+
+    def takes_rival(self, step: int) -> bool:
+        """Whether a reading at this step should follow the second direction too."""
 
     def is_look_due(self, step: int) -> bool:
         """Whether to ask what S is by now, as far as the optimizer's state tells."""
@@ -61,8 +69,16 @@ class EveryNth:
         """Whether the step is a multiple of N."""
         return step % self._every == 0
 
-    def record(self, measurement: Measurement, cost: float) -> None:
+    def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         """Do nothing: the cadence is fixed."""
+
+    def takes_gradient(self, step: int) -> bool:
+        """Always: every reading is to have every field."""
+        return True
+
+    def takes_rival(self, step: int) -> bool:
+        """Never: it is sought anew often enough."""
+        return False
 
     def is_look_due(self, step: int) -> bool:
         """Never: every N-th step was asked for."""
@@ -111,6 +127,7 @@ class Budget:
         self._account = Account((1 - GLANCE_SHARE) * overhead, steps)
         self._approach = Approach()
         self._n_readings = 0
+        self._n_since_gradient = 0
         self._glance_spent = 0.0
         self._glance_cost = GLANCE_COST
 
@@ -126,14 +143,25 @@ class Budget:
         is_fresh = self._approach.is_near and gap < STEADY_GAP and not self._pays(step, FOLLOWED_COSTS)
         return not is_fresh and self._account.free(step) >= self._account.expected_cost
 
-    def record(self, measurement: Measurement, cost: float) -> None:
+    def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         """Charge the account, learn how S moves, and hold back more or less of the income to come."""
         step = measurement.step
         self._account.charge(step, cost, is_from_held=self._is_at_edge(step))
         self._account.expect(cost or TYPICAL_COST, is_first=self._n_readings == 0)
-        self._approach.observe(measurement)
+        self._approach.observe(measurement, foreseen)
         self._account.hold(step, HELD_SHARE_NEAR_EDGE if self._approach.is_near else HELD_SHARE)
         self._n_readings += 1
+        has_gradient = measurement.gradient_curvature_ratio is not None
+        self._n_since_gradient = 0 if has_gradient else self._n_since_gradient + 1
+
+    def takes_gradient(self, step: int) -> bool:
+        """Whether S has fallen back from above the edge, or four readings did without."""
+        is_anew = self._approach.is_after_episode and self._pays(step, GRADIENT_COSTS)
+        return is_anew or self._n_since_gradient + 1 >= GRADIENT_EVERY
+
+    def takes_rival(self, step: int) -> bool:
+        """Whether there is no hurry: not for the edge, where the one on top is asked for, nor in debt."""
+        return not self._is_at_edge(step) and self._pays(step, 1.0)
 
     def is_look_due(self, step: int) -> bool:
         """Whether S could have reached the edge since the last look, and a reading could be paid for."""

@@ -128,7 +128,7 @@ class StabilityMonitor:
             raise MeasurementError(f"step {self._n_steps}: {error}") from error
         measurement = self._measurement(loss, {"v_hat_decay": self._decay()} | reading.fields)
         self._foresight = reading.foresight
-        self._charge(measurement, reading.cost)
+        self._charge(measurement, reading.cost, foreseen=reading.foreseen)
         return measurement
 
     def forgo_curvature(self) -> None:
@@ -140,11 +140,15 @@ class StabilityMonitor:
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
             return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
-        return self._reader.read(closure)
+        return self._reader.read(
+            closure,
+            takes_gradient=self._schedule.takes_gradient(self._n_steps),
+            takes_rival=self._schedule.takes_rival(self._n_steps),
+        )
 
-    def _charge(self, measurement: Measurement, cost: float) -> None:
+    def _charge(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         self._spent += cost
-        self._schedule.record(measurement, cost)
+        self._schedule.record(measurement, cost, foreseen=foreseen)
 
     def _decay(self) -> float | None:
         if self._before is not None:

@@ -22,7 +22,7 @@ TOLERANCE = 0.015
 FINE_TOLERANCE = 0.01
 NEAR_EDGE = 0.85
 N_PAIRS = 3
-RESTART_EVERY = 8
+RESTART_EVERY = 16
 FREQUENT_RESTART_EVERY = 4
 FEWEST_PRODUCTS = 4
 FEWEST_SURPRISED_PRODUCTS = 3
@@ -42,12 +42,14 @@ NEGLIGIBLE_FLOOR_MASS = 1e-3
 class Sharpness:
     """S and the unit direction u (symmetric coordinates) where it is reached.
 
+    ``foreseen`` is what the last measurement's pairs made it, under the weights of now; None where there are none.
     ``residual`` is ‖A u - θ u‖ / |θ| of the Ritz value θ behind S, a bound on its relative error where no other
     eigenvector has overtaken; ``has_converged`` says that S lies within the tolerance of θ. ``basis`` holds the
     directions whose products were made.
     """
 
     ratio: float
+    foreseen: float | None
     residual: float
     has_converged: bool
     direction: Tensor
@@ -109,12 +111,15 @@ class SharpnessTracker:
         """Whether the next measurement starts anew, for which it needs the gradient's product."""
         return self.curvature is None or self._n_since_restart + 1 >= self._restart_every
 
-    def measure(self, operator: SymmetricOperator, along: GradientCurvature | None) -> Sharpness | None:
+    def measure(
+        self, operator: SymmetricOperator, along: GradientCurvature | None, *, takes_rival: bool = False
+    ) -> Sharpness | None:
         """Measure S; None if a product is not finite.
 
         Args:
             operator: A, with the gradient at the same point.
             along: lends its Hessian product.
+            takes_rival: whether to make a product with the second vector too.
 
         Cost: mostly 1-3 products, 4-6 where surprised, at most 12; 4-12 at a restart or if thorough, one of them lent
         by ``along``.
@@ -122,6 +127,8 @@ class SharpnessTracker:
         foreseen = self._foreseen(operator)
         effort = self._effort(foreseen)
         basis = self._begin(operator, along, foreseen, effort)
+        if (takes_rival or self._is_thorough) and not effort.is_restart and foreseen is not None:
+            basis.extend(foreseen.vectors[min(1, len(foreseen.vectors) - 1)])
         found = self._refine(basis, operator.scaled_gradient, effort) if len(basis) else None
         if found is None:
             self.curvature = None
@@ -132,7 +139,14 @@ class SharpnessTracker:
         self._n_since_restart = 0 if effort.is_restart else self._n_since_restart + 1
         if not has_converged:
             self._n_since_restart = self._restart_every
-        return Sharpness(estimate.value, estimate.residual, has_converged, vectors[0], basis)
+        return Sharpness(
+            ratio=estimate.value,
+            foreseen=None if foreseen is None else foreseen.values[0],
+            residual=estimate.residual,
+            has_converged=has_converged,
+            direction=vectors[0],
+            basis=basis,
+        )
 
     def _foreseen(self, operator: SymmetricOperator) -> Memory | None:
         if self.curvature is None or self.curvature.vectors.shape[1] != operator.scaled_gradient.numel():
@@ -168,8 +182,6 @@ class SharpnessTracker:
             basis.extend(self._noise(operator.scaled_gradient))
         else:
             basis.extend(foreseen.vectors[0])
-            if self._is_thorough and not effort.is_restart and len(foreseen.values) > 1:
-                basis.extend(foreseen.vectors[1])
         return basis
 
     def _refine(self, basis: RitzBasis, gradient: Tensor, effort: Effort) -> tuple[Estimate, bool] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +34,40 @@ def stability_weights(tensor: AdaptiveTensor) -> Tensor:
         return torch.full_like(tensor.v_hat, _relative_step(tensor))
     denominator = tensor.v_hat_root + tensor.eps
     return torch.where(denominator > 0, _relative_step(tensor) / denominator, torch.zeros_like(denominator))
+
+
+class Weighing(NamedTuple):
+    """All that W depends on beside v̂'s moment: c κ / (2 - δ), the correction, ε, and whether there is a denominator."""
+
+    relative_step: float
+    correction: float
+    eps: float
+    is_preconditioned: bool
+
+
+def weighing(tensor: AdaptiveTensor) -> Weighing:
+    """Return what makes two parameters' weights the same function of their moments."""
+    return Weighing(_relative_step(tensor), tensor.correction, tensor.eps, tensor.is_preconditioned)
+
+
+def inverse_weights(alike: Weighing, moments: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Return 1/W of parameters that are weighed alike, as one flat vector.
+
+    For vectors that vanish where W did: the largest finite number stands for 1/0, so that 0/0 is 0.
+
+    Args:
+        alike: what they have in common.
+        moments: the ``denominator_moment`` of each.
+        like: gives precision and device.
+
+    Cost: five elementwise passes, whatever the number of parameters.
+    """
+    flat = flatten(moments, like)
+    if not alike.relative_step > 0:
+        return flat.fill_(torch.finfo(flat.dtype).max)
+    if not alike.is_preconditioned:
+        return flat.fill_(1.0 / alike.relative_step)
+    return flat.div_(alike.correction).sqrt_().add_(alike.eps).div_(alike.relative_step)
 
 
 def _relative_step(tensor: AdaptiveTensor) -> float:

@@ -119,8 +119,7 @@ def _counters(states: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _fetch(values: Sequence[Tensor | float]) -> list[float]:
-    on_device = [value for value in values if isinstance(value, Tensor) and value.device.type != "cpu"]
-    if not on_device:
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if len(tensors) < len(values) or len({(value.device, value.dtype) for value in tensors}) != 1:
         return [float(value) for value in values]
-    gathered = torch.stack([torch.as_tensor(value).to(on_device[0].device).float() for value in values])
-    return [float(value) for value in gathered.tolist()]
+    return [float(value) for value in torch.stack(tensors).tolist()]
