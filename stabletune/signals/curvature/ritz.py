@@ -38,7 +38,8 @@ class RitzBasis:
     """Orthonormal rows Q (k, n) with their images A Q, beside remembered vectors Z (m, n).
 
     Held as one frame, Z and then q_1, A q_1, q_2, A q_2, ..., whose ``gram`` matrix grows with each product: whatever
-    an estimate needs is then algebra on small matrices, and a product takes one pass over the frame.
+    an estimate needs is then algebra on small matrices, and a product takes one pass over the frame. The pairs lie in
+    blocks of four, so that nothing is copied as the basis grows.
 
     Args:
         product: A x.
@@ -49,8 +50,9 @@ class RitzBasis:
     def __init__(self, product: Callable[[Tensor], Tensor], like: Tensor, memory: Memory | None = None) -> None:
         self._product = product
         self.memory = memory
+        self._like = like
         self._remembered = like.new_empty(0, like.numel()) if memory is None else memory.vectors
-        self._rows = like.new_empty(2 * ROOM, like.numel())
+        self._blocks: list[Tensor] = []
         self._size = 0
         self.gram: Matrix = np.eye(len(self._remembered))
 
@@ -64,18 +66,21 @@ class RitzBasis:
 
     @property
     def vectors(self) -> Tensor:
-        """Q, (k, n)."""
-        return self._rows[0 : 2 * self._size : 2]
+        """A copy of Q, (k, n)."""
+        return torch.cat([part[::2] for part in self.frame[1:]])
 
     @property
     def images(self) -> Tensor:
-        """A Q, (k, n)."""
-        return self._rows[1 : 2 * self._size : 2]
+        """A copy of A Q, (k, n)."""
+        return torch.cat([part[1::2] for part in self.frame[1:]])
 
     @property
-    def frame(self) -> tuple[Tensor, Tensor]:
-        """All that a combination can be made of: Z, and the pairs of vectors and images, (2 k, n)."""
-        return self._remembered, self._rows[: 2 * self._size]
+    def frame(self) -> tuple[Tensor, ...]:
+        """All that a combination can be made of: Z, and blocks of vectors and images by turns, 2 k rows in all."""
+        starts = range(0, 2 * self._size, 2 * ROOM)
+        return self._remembered, *(
+            block[: 2 * self._size - start] for block, start in zip(self._blocks, starts, strict=True)
+        )
 
     @property
     def places(self) -> tuple[slice, slice, slice]:
@@ -102,7 +107,7 @@ class RitzBasis:
             return False
         before, rest = length, length
         while self._size:
-            direction = torch.addmv(direction, self.vectors.T, self.vectors @ direction, alpha=-1)
+            direction = self._outside(direction)
             before, rest = rest, _norm(direction)
             if rest < NOTHING_NEW * length:
                 return False
@@ -111,10 +116,18 @@ class RitzBasis:
         self._append(direction / rest, None if image is None else image / length)
         return True
 
+    def _outside(self, direction: Tensor) -> Tensor:
+        parts = [part[::2] for part in self.frame[1:]]
+        overlaps = [part @ direction for part in parts]
+        for part, overlap in zip(parts, overlaps, strict=True):
+            direction = torch.addmv(direction, part.T, overlap, alpha=-1)
+        return direction
+
     def _append(self, unit: Tensor, image: Tensor | None) -> None:
-        if 2 * self._size == len(self._rows):
-            self._rows = torch.cat([self._rows, torch.empty_like(self._rows[: 2 * ROOM])])
-        pair = self._rows[2 * self._size : 2 * self._size + 2]
+        place = 2 * self._size % (2 * ROOM)
+        if place == 0:
+            self._blocks.append(self._like.new_empty(2 * ROOM, self._like.numel()))
+        pair = self._blocks[-1][place : place + 2]
         pair[0] = unit
         pair[1] = self._product(unit) if image is None else image
         self._size += 1
@@ -167,7 +180,7 @@ class Estimate:
 
     def _combine(self, coordinates: Matrix) -> Tensor:
         total = torch.zeros(len(coordinates), self.frame[0].shape[1]).to(self.frame[0])
-        pieces = np.split(coordinates, [len(self.frame[0])], axis=1)
+        pieces = np.split(coordinates, np.cumsum([len(part) for part in self.frame])[:-1], axis=1)
         for piece, part in zip(pieces, self.frame, strict=True):
             if piece.any():
                 total.addmm_(torch.from_numpy(piece.copy()).to(part), part)
