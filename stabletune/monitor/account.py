@@ -8,8 +8,8 @@ from __future__ import annotations
 EARLY_STEPS = 100
 REPAID_BY = 1100
 FIRST_COST = 13.0  # eight products of 1.5 gradients and the graph
-MOST_HELD = 5.0  # readings: more than a crossing takes only starves the steady ones
-LEARNING_RATE = 0.4
+MOST_HELD = 5.0  # readings: what two crossings take; more only starves the steady ones
+LEARNING_RATE = 0.25
 
 
 class Account:
@@ -41,7 +41,7 @@ class Account:
         return self.balance(step) - self._held_at(step)
 
     def hold(self, step: int, share: float) -> None:
-        """From this step on, hold back a share of the income: at most three readings' worth."""
+        """From this step on, hold back a share of the income: at most five readings' worth."""
         self._held, self._held_since, self._held_share = self._held_at(step), step, share
 
     def charge(self, step: int, cost: float, *, is_from_held: bool) -> None:
@@ -54,7 +54,7 @@ class Account:
     def expect(self, cost: float, *, is_first: bool) -> None:
         """Learn from what a reading has cost: the first starts from nothing, those to come follow its direction."""
         if is_first:
-            self.expected_cost = cost / 3
+            self.expected_cost = cost / 2
         else:
             self.expected_cost += LEARNING_RATE * (cost - self.expected_cost)
 

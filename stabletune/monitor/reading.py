@@ -40,7 +40,7 @@ PRODUCT_COST = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The fields of a ``Measurement``, the cost in gradients, what S was foreseen to be, and what is foreseen from it."""
+    """The fields of a ``Measurement``, the cost in gradients, what S was foreseen to be and what now foresees it."""
 
     fields: dict[str, Any]
     cost: float
@@ -94,10 +94,8 @@ class Probe:
         """What a Hessian product costs, in gradients."""
         return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
 
-    def read(
-        self, closure: Callable[[], Tensor], *, takes_gradient: bool = True, takes_rival: bool = False
-    ) -> Reading:
-        """Measure now; with the gradient's product if asked for or if S is sought anew, and with the second vector's."""
+    def read(self, closure: Callable[[], Tensor], *, takes_gradient: bool = True, takes_rival: bool = False) -> Reading:
+        """Measure now; with products of the gradient (also if S is sought anew) and the second vector, if asked for."""
         tensors = read_tensors(self._optimizer)
         if not tensors:
             return Reading({}, 0.0)

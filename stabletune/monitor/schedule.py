@@ -77,8 +77,8 @@ class EveryNth:
         return True
 
     def takes_rival(self, step: int) -> bool:
-        """Never: it is sought anew often enough."""
-        return False
+        """Always: an eigenvector that overtakes has mostly been the second one before."""
+        return True
 
     def is_look_due(self, step: int) -> bool:
         """Never: every N-th step was asked for."""
@@ -100,12 +100,15 @@ class Budget:
 
     income  o t, some of it in advance (``Account``); 0.06 of it is for glances
     steady  a reading whenever the account, less what is held back for the edge, pays for one
-    held    0.05 of the income, 0.75 while S was last at 0.7 or more; at most three readings' worth
-    edge    a reading, from all there is, once S may have passed 1 (``Approach``). It asks for 2.5 readings' worth, as
-            it mostly comes early and has to be followed by another; where S was at the edge a moment ago, for one
+    held    0.05 of the income, 0.95 while S was last at 0.7 or more; at most five readings' worth
+    edge    a reading, from all there is, once S may have passed 1 or its fall is over (``Approach``). It asks for 2.5
+            readings' worth, as it mostly comes early and has to be followed by another; where S was at the edge a
+            moment ago, for one
             while S is above 1, every 3 steps as long as six could be paid for, else every 4 until a verdict is possible
-            where v̂ is stale, and once the episode seems over
+            where v̂ is stale
     looks   S_frozen is asked for when S could be at 1 at its fastest, and a reading could be paid for
+    more    a reading takes in the gradient at least every fifth time, and after an episode where three could be paid
+            for; the second vector whenever it is not for the edge
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
     end), both on credit: a short run that measured nothing would tell nothing. So runs of 50 steps or more have two
@@ -155,7 +158,7 @@ class Budget:
         self._n_since_gradient = 0 if has_gradient else self._n_since_gradient + 1
 
     def takes_gradient(self, step: int) -> bool:
-        """Whether S has fallen back from above the edge, or four readings did without."""
+        """Whether S has fallen back from above the edge and there is plenty, or four readings did without."""
         is_anew = self._approach.is_after_episode and self._pays(step, GRADIENT_COSTS)
         return is_anew or self._n_since_gradient + 1 >= GRADIENT_EVERY
 

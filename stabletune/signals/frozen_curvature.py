@@ -87,10 +87,14 @@ class Foresight:
         gram = np.zeros((len(self.curvature.values),) * 2)
         start = 0
         for alike, group in itertools.groupby((by_param[id(param)] for param in self.params), weighing):
-            metric = inverse_weights(alike, [tensor.denominator_moment for tensor in group], self.curvature.vectors)
-            rows = self.curvature.vectors[:, start : start + metric.numel()]
-            gram += ((rows * metric) @ rows.T).double().cpu().numpy()
-            start += metric.numel()
+            moments = [tensor.denominator_moment for tensor in group]
+            size = sum(moment.numel() for moment in moments)
+            rows = self.curvature.vectors[:, start : start + size]
+            start += size
+            if alike.relative_step > 0:
+                gram += ((rows * inverse_weights(alike, moments, rows)) @ rows.T).double().cpu().numpy()
+            elif bool(rows.any()):
+                return None
         found = ritz_pairs(self.curvature.values, gram)
         return None if found is None else found[0][0]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from stabletune.monitor.approach import Approach
 from stabletune.monitor.schedule import Budget, EveryNth, Schedule
 from stabletune.records import Measurement
 
@@ -41,7 +42,7 @@ def simulate(schedule: Schedule, steps: int, truth: Callable[[int], float] = low
             run.n_looks += 1
         if schedule.is_due(step):
             price = cost if run.due else 2 * cost
-            schedule.record(reading(step, truth(step)), price)
+            schedule.record(reading(step, truth(step)), price, foreseen=truth(step))
             run.due.append(step)
             run.spent += price
         elif schedule.is_glance_due(step):
@@ -138,14 +139,47 @@ def test_a_stale_second_moment_above_the_edge_is_read_until_a_verdict_is_possibl
     assert due == expected
 
 
+def test_after_two_episodes_without_a_verdict_none_is_waited_for_any_more() -> None:
+    budget, n_followed = Budget(0.05), []
+    budget.record(reading(900, 0.9), 4.0)
+    for start in (1000, 1200, 1400):
+        budget.record(reading(start, 1.1, 100.0), 4.0)
+        due = [step for step in range(start + 1, start + 10) if budget.is_due(step)]
+        n_followed.append(len(due))
+        budget.record(reading(start + 4, 1.1, 100.0), 12.0)
+        budget.record(reading(start + 8, 0.9, 1.0), 1.0)
+    assert n_followed[0] > 0 and n_followed[1] > 0
+    assert n_followed[2] == 0
+
+
+def test_after_an_episode_s_is_read_anew_once_v_hat_has_been_refilled_and_decays_again() -> None:
+    approach = Approach()
+    approach.observe(reading(1000, 1.05), None)
+    for step, ratio in ((1010, 1.06), (1020, 0.9), (1025, 0.85), (1030, 0.84)):
+        approach.look(step, ratio, GROWTH)
+        assert not approach.may_have_crossed
+    assert approach.is_after_episode
+    approach.look(1045, 0.92, GROWTH)
+    assert not approach.may_have_crossed
+    approach.look(1048, 0.935, GROWTH)
+    assert approach.may_have_crossed
+
+
+def test_where_v_hat_is_slow_s_is_read_before_the_forecast_crossing_too() -> None:
+    slow, fast = Approach(), Approach()
+    for approach, n_steps in ((slow, 50), (fast, 5)):
+        approach.observe(reading(1000, 0.96), None)
+        approach.look(1000 + n_steps, 0.985, math.log(0.985 / 0.96) / n_steps)
+    assert slow.may_have_crossed
+    assert not fast.may_have_crossed
+
+
 def test_how_fast_s_runs_ahead_of_its_forecast_is_learned() -> None:
     def is_due_early(lead: float) -> bool:
         budget = Budget(0.115)
         for n in range(6):
             step = 100 + 20 * n
-            if n:
-                budget.record_look(step, 0.75, growth=0.0, cost=0.0)
-            budget.record(reading(step, 0.75 * (lead if n else 1.0)), 4.0)
+            budget.record(reading(step, 0.75 * lead), 4.0, foreseen=0.75 if n else None)
         budget.record_look(230, 0.9, growth=0.0, cost=0.0)
         return budget.is_due(230)
 

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import scipy.linalg
 import torch
 
-from stabletune.signals.frozen_curvature import Foresight, fastest_growth
+from stabletune.signals.curvature.ritz import Memory
+from stabletune.signals.frozen_curvature import Foresight, FrozenCurvature, fastest_growth
 from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.sharpness_ratio import SharpnessTracker
 from tests.reference.dense_sharpness import dense_hessian, dense_spectrum, weights
@@ -58,6 +60,40 @@ def test_with_the_hessian_unchanged_it_is_a_lower_bound_and_close_to_the_dense_v
         now = frozen.ratio_now(read_tensors(optimizer))
         assert now is not None and now <= exact * (1 + 1e-6)
     assert now == pytest.approx(exact, rel=0.05)
+
+
+def spread(hessian: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
+    return roots[:, None] * hessian * roots
+
+
+def test_under_other_weights_it_gives_the_ritz_pairs_of_the_span_with_the_hessian_of_then() -> None:
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    hessian = factor @ factor.T
+    before, after = (torch.rand(12, generator=generator, dtype=torch.float64) + 0.1 for _ in range(2))
+    values, vectors = torch.linalg.eigh(spread(hessian, before))
+    kept = vectors[:, -3:].flip(1).T
+    pairs = FrozenCurvature.of(Memory(tuple(values[-3:].flip(0).tolist()), kept), before).under(after)
+    assert pairs is not None
+    found = torch.tensor(pairs.values, dtype=torch.float64)
+    expected = scipy.linalg.eigh(
+        (kept * before @ hessian @ (kept * before).T).numpy(), (kept * before / after**2 @ (kept * before).T).numpy()
+    )[0]
+    torch.testing.assert_close(found, torch.tensor(expected[::-1].copy()))
+    torch.testing.assert_close(pairs.vectors @ pairs.vectors.T, torch.eye(3, dtype=torch.float64))
+    quotients = torch.diagonal(pairs.vectors @ spread(hessian, after) @ pairs.vectors.T)
+    torch.testing.assert_close(quotients, found)
+
+
+def test_a_group_that_does_not_move_is_left_out_and_one_that_has_stopped_gives_no_answer() -> None:
+    model, closure = tanh_regression(width=6)
+    still, *moving = model.parameters()
+    optimizer = torch.optim.AdamW([{"params": [still], "lr": 0.0}, {"params": moving}], lr=0.02, weight_decay=0.0)
+    train(optimizer, closure, 20)
+    frozen = measured(optimizer, closure)
+    assert frozen.ratio_now(read_tensors(optimizer)) == pytest.approx(frozen.curvature.values[0], rel=1e-4)
+    optimizer.param_groups[1]["lr"] = 0.0
+    assert frozen.ratio_now(read_tensors(optimizer)) is None
 
 
 def test_a_learning_rate_of_zero_is_no_edge_and_a_lost_parameter_no_answer() -> None:

@@ -15,9 +15,15 @@ from tests.reference.dense_sharpness import dense_hessian, dense_sharpness, dens
 from tests.signals.problems import Quadratic, operator_of, tanh_regression, train
 
 
-def measure(tracker: SharpnessTracker, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> Sharpness:
+def measure(
+    tracker: SharpnessTracker,
+    optimizer: torch.optim.Optimizer,
+    closure: Callable[[], Tensor],
+    *,
+    takes_rival: bool = False,
+) -> Sharpness:
     operator = operator_of(optimizer, closure)
-    found = tracker.measure(operator, gradient_curvature(operator))
+    found = tracker.measure(operator, gradient_curvature(operator), takes_rival=takes_rival)
     assert found is not None
     return found
 
@@ -58,14 +64,16 @@ def test_sharpness_ratio_is_one_where_adam_with_a_frozen_second_moment_diverges(
     assert diverges or float(model.theta.detach().norm()) < start
 
 
-def errors_through_spikes(tracker: SharpnessTracker, beta2: float, every: int) -> list[float]:
+def errors_through_spikes(
+    tracker: SharpnessTracker, beta2: float, every: int, *, takes_rival: bool = False
+) -> list[float]:
     """Relative errors of all converged readings, of which there must be 95 %."""
     model, closure = tanh_regression(width=20)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, betas=(0.9, beta2), weight_decay=0.0)
     errors = []
     for _ in range(1200 // every):
         train(optimizer, closure, every)
-        found = measure(tracker, optimizer, closure)
+        found = measure(tracker, optimizer, closure, takes_rival=takes_rival)
         if found.has_converged:
             errors.append(abs(found.ratio / dense_sharpness(optimizer, closure) - 1))
     assert len(errors) >= 0.95 * (1200 // every)
@@ -81,9 +89,17 @@ def test_thorough_readings_are_within_one_percent_through_a_run_with_spikes(beta
 @pytest.mark.slow
 @pytest.mark.parametrize(("beta2", "every"), [(0.999, 20), (0.98, 10)])
 def test_cheap_readings_are_too_but_for_a_few_where_an_eigenvector_overtakes_unseen(beta2: float, every: int) -> None:
-    errors = sorted(errors_through_spikes(SharpnessTracker(), beta2, every))
+    errors = sorted(errors_through_spikes(SharpnessTracker(restart_every=8), beta2, every))
     assert errors[len(errors) // 2] <= 0.002
     assert errors[int(0.95 * len(errors))] <= 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("beta2", "every"), [(0.999, 20), (0.98, 10)])
+def test_following_the_second_vector_too_nearly_all_are_within_a_tenth_of_a_percent(beta2: float, every: int) -> None:
+    errors = sorted(errors_through_spikes(SharpnessTracker(), beta2, every, takes_rival=True))
+    assert errors[int(0.95 * len(errors))] <= 0.001
+    assert errors[-1] <= 0.01
 
 
 def test_the_algebraic_maximum_comes_back_at_a_saddle() -> None:
@@ -110,6 +126,55 @@ def test_a_crossing_is_recovered_within_one_restart() -> None:
     exact = dense_sharpness(optimizer, model.loss)
     readings = [measure(tracker, optimizer, model.loss).ratio for _ in range(11)]
     assert readings[-1] == pytest.approx(exact, rel=0.01)
+
+
+class Weighted:
+    """W^½ H W^½ with weights that may be changed."""
+
+    def __init__(self, hessian: Tensor, root: Tensor) -> None:
+        self.hessian, self.root, self.n_products = hessian, root, 0
+
+    @property
+    def scaled_gradient(self) -> Tensor:
+        return self.root * torch.ones_like(self.root)
+
+    def product(self, vector: Tensor) -> Tensor:
+        self.n_products += 1
+        return self.root * (self.hessian @ (self.root * vector))
+
+    def top(self) -> tuple[float, Tensor]:
+        values, vectors = torch.linalg.eigh(self.root[:, None] * self.hessian * self.root)
+        return float(values[-1]), vectors[:, -1]
+
+
+def low_rank(values: list[float], size: int = 60) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    vectors, _ = torch.linalg.qr(torch.randn(size, len(values), generator=generator, dtype=torch.float64))
+    return vectors @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ vectors.T
+
+
+def test_after_the_weights_have_changed_one_product_finds_the_top_direction_that_this_made() -> None:
+    operator = Weighted(low_rank([1.0, 0.99, 0.98]), torch.ones(60, dtype=torch.float64))
+    tracker = SharpnessTracker()
+    assert tracker.measure(operator, None) is not None
+    before = operator.top()[1]
+    operator.root = 0.9 + 0.2 * torch.rand(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    operator.n_products = 0
+    found = tracker.measure(operator, None)
+    exact, direction = operator.top()
+    assert found is not None and operator.n_products == 1
+    assert found.ratio == pytest.approx(exact, rel=1e-3)
+    assert abs(float(direction @ before)) < 0.9
+
+
+def test_a_surprise_is_followed_up_like_a_restart() -> None:
+    operator = Weighted(low_rank([1.0, 0.5, 0.3]), torch.ones(60, dtype=torch.float64))
+    tracker = SharpnessTracker()
+    assert tracker.measure(operator, None) is not None
+    operator.hessian, operator.n_products = low_rank([0.2, 0.4, 2.0]), 0
+    found = tracker.measure(operator, None)
+    assert found is not None and operator.n_products >= 4
+    assert found.ratio == pytest.approx(2.0, rel=0.01)
 
 
 def floored(v: list[float], curvature: list[float]) -> tuple[torch.optim.Optimizer, Quadratic]:

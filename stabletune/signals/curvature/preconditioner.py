@@ -51,20 +51,16 @@ def weighing(tensor: AdaptiveTensor) -> Weighing:
 
 
 def inverse_weights(alike: Weighing, moments: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Return 1/W of parameters that are weighed alike, as one flat vector.
-
-    For vectors that vanish where W did: the largest finite number stands for 1/0, so that 0/0 is 0.
+    """Return 1/W of parameters that are weighed alike, as one flat vector; 0 where √v̂ + ε is, as W is there.
 
     Args:
-        alike: what they have in common.
+        alike: what they have in common; they move, c κ > 0.
         moments: the ``denominator_moment`` of each.
         like: gives precision and device.
 
     Cost: five elementwise passes, whatever the number of parameters.
     """
     flat = flatten(moments, like)
-    if not alike.relative_step > 0:
-        return flat.fill_(torch.finfo(flat.dtype).max)
     if not alike.is_preconditioned:
         return flat.fill_(1.0 / alike.relative_step)
     return flat.div_(alike.correction).sqrt_().add_(alike.eps).div_(alike.relative_step)
