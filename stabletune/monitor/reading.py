@@ -23,7 +23,6 @@ from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 from stabletune.signals.sharpness import RawSharpnessTracker
 from stabletune.signals.sharpness_ratio import (
-    FREQUENT_RESTART_EVERY,
     RESTART_EVERY,
     MaskedSharpnessTracker,
     Sharpness,
@@ -57,9 +56,7 @@ class Probe:
     Args:
         model: whose buffers and modes are kept.
         optimizer: what the loss is seen through.
-        is_full: whether every reading holds every field, with S sought anew every fourth time. Otherwise that is every
-            eighth time, and what takes products of its own is read every fourth time: S without the ε floor where the
-            floor has a part in S; the curvature along the gradient and the raw sharpness where S is sought anew too.
+        restart_every: after how many readings S is sought anew, unless it is a surprise before.
         is_thorough: see ``SharpnessTracker``.
         shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
         reads_sharpness: whether the raw sharpness is read too, by products of its own.
@@ -70,18 +67,15 @@ class Probe:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        is_full: bool,
+        restart_every: int = RESTART_EVERY,
         is_thorough: bool = False,
         shadows: ShadowReader | None = None,
         reads_sharpness: bool = False,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._is_full = is_full
         self.shadows = shadows
-        self._tracker = SharpnessTracker(
-            is_thorough=is_thorough, restart_every=FREQUENT_RESTART_EVERY if is_full else RESTART_EVERY
-        )
+        self._tracker = SharpnessTracker(is_thorough=is_thorough, restart_every=restart_every)
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
         self._counted_product_cost: float | None = None
@@ -95,7 +89,14 @@ class Probe:
         return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
 
     def read(self, closure: Callable[[], Tensor], *, takes_gradient: bool = True, takes_rival: bool = False) -> Reading:
-        """Measure now; with products of the gradient (also if S is sought anew) and the second vector, if asked for."""
+        """Measure now.
+
+        Args:
+            closure: recomputes the loss.
+            takes_gradient: whether to read what else takes products of its own: the curvature along the gradient and
+                the raw sharpness, S without the ε floor where that has a part in S. Done too where S is sought anew.
+            takes_rival: whether to follow the second vector too.
+        """
         tensors = read_tensors(self._optimizer)
         if not tensors:
             return Reading({}, 0.0)

@@ -17,6 +17,7 @@ from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
+from stabletune.signals.sharpness_ratio import RESTART_EVERY, SELDOM_RESTART_EVERY
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
 
@@ -34,7 +35,7 @@ class StabilityMonitor:
         shadow_beta2: other values of beta2 whose sharpness ratio is bounded along the same trajectory, followed from
             here on; each holds one float per parameter, and its updates come on top of ``overhead``.
         shadow_exact: measure it for each of them too, at the cost of their own Hessian products.
-        sharpness: measure the raw sharpness too, likewise; with an overhead at every fourth reading or so.
+        sharpness: measure the raw sharpness too, likewise; with an overhead at every fifth reading or so.
 
     Raises:
         MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow.
@@ -62,7 +63,7 @@ class StabilityMonitor:
         self._reader = Probe(
             model,
             optimizer,
-            is_full=every is not None,
+            restart_every=SELDOM_RESTART_EVERY if every is None else RESTART_EVERY,
             is_thorough=every == 1,
             shadows=shadows,
             reads_sharpness=sharpness,

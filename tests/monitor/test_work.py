@@ -43,7 +43,7 @@ def test_a_product_costs_about_two_gradients_on_a_large_hidden_layer_and_less_wh
         x = torch.randn(512, inputs)
         optimizer = torch.optim.AdamW(model.parameters())
         train(optimizer, lambda: model(x).square().mean(), 2)
-        probe = Probe(model, optimizer, is_full=True)
+        probe = Probe(model, optimizer)
         probe.read(lambda: model(x).square().mean())
         return probe.product_cost
 
