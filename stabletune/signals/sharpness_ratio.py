@@ -32,7 +32,7 @@ MOST_SETTLED_PRODUCTS = 12
 RESTART_NOISE = 0.3
 FIRST_OTHER_SHARE = 0.3
 LARGEST_OTHER_SHARE = 0.9
-FORESEEN = 0.1
+FORESEEN, FORESEEN_OF_TWO = 0.1, 0.2
 LEARNING_RATE = 0.2
 NEGLIGIBLE_FLOOR_MASS = 1e-3
 
@@ -59,11 +59,12 @@ class Effort(NamedTuple):
     """What one measurement takes: products between ``fewest`` and ``most``, until two tests hold.
 
     The estimate must lie within the tolerance of what is proven and, where more than one product is asked for, the last
-    one must have changed that by less.
+    one must have changed that by less. ``surprise`` is how far off the estimate may be from what was foreseen.
     """
 
     is_restart: bool
     tolerance: float
+    surprise: float
     fewest: int
     most: int
 
@@ -77,7 +78,8 @@ class SharpnessTracker:
     and ends once the estimate is within 1.5 % of what the products prove, 1 % where S is 0.85 or more. Every so many
     measurements, and at the one after a measurement that did not converge, comes a restart: it takes in the gradient,
     makes at least four products, some of them in random directions (the first of all six), and goes on until one more
-    changes S by less than the tolerance. So does an estimate that is a surprise, more than 10 % off what was foreseen.
+    changes S by less than the tolerance. So does an estimate that is a surprise, more than 10 % off what was
+    foreseen, 20 % where the second vector was followed too.
 
     An eigenvector that overtakes is unseen until then, unless it has been followed as the second one: on a tanh
     regression through its spikes 99 % of the readings were within 3 % of the dense eigenvalue without that, at 2.5
@@ -130,6 +132,7 @@ class SharpnessTracker:
         basis = self._begin(operator, along, foreseen, effort)
         if (takes_rival or self._is_thorough) and not effort.is_restart and foreseen is not None:
             basis.extend(foreseen.vectors[min(1, len(foreseen.vectors) - 1)])
+            effort = effort._replace(surprise=FORESEEN_OF_TWO)
         found = self._refine(basis, operator.scaled_gradient, effort) if len(basis) else None
         if found is None:
             return None
@@ -166,6 +169,7 @@ class SharpnessTracker:
         return Effort(
             is_restart=is_restart,
             tolerance=FINE_TOLERANCE if is_fine else TOLERANCE,
+            surprise=FORESEEN,
             fewest=fewest,
             most=MOST_PRODUCTS if fewest == 1 else MOST_SETTLED_PRODUCTS,
         )
@@ -188,7 +192,7 @@ class SharpnessTracker:
         proven: float | None = None
         while basis.is_finite:
             estimate = estimate_top(basis, n_pairs=N_PAIRS, other_share=self._other_share)
-            if effort.fewest == 1 and _is_surprise(estimate, basis.memory):
+            if effort.fewest == 1 and _distance(estimate, basis.memory) > effort.surprise:
                 effort = effort._replace(is_restart=True, fewest=FEWEST_PRODUCTS, most=MOST_SETTLED_PRODUCTS)
                 self._n_since_restart = 0
                 proven = estimate.proven
@@ -223,8 +227,10 @@ class SharpnessTracker:
         return _unit(noise * is_used if bool(is_used.any()) else noise)
 
 
-def _is_surprise(estimate: Estimate, foreseen: Memory | None) -> bool:
-    return foreseen is not None and abs(estimate.value - foreseen.values[0]) > FORESEEN * abs(foreseen.values[0])
+def _distance(estimate: Estimate, foreseen: Memory | None) -> float:
+    if foreseen is None or foreseen.values[0] == 0:
+        return 0.0
+    return abs(estimate.value / foreseen.values[0] - 1)
 
 
 def _unit(vector: Tensor) -> Tensor:
