@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from stabletune.judgement.rules import EDGE, STALE, SUSTAINED_READINGS, SUSTAINED_STEPS, YOUNGEST_VERDICT
+from stabletune.judgement.rules import EDGE, STALE, SUSTAINED_READINGS, SUSTAINED_STEPS
 from stabletune.records import Measurement
 
 NEAR_EDGE = 0.7
@@ -17,31 +17,35 @@ CLOSE_STEPS = 30
 PAST_EDGE = 1.5  # steps beyond the forecast, so that the reading does not come just before the crossing
 FALLEN = 0.97  # v̂ has been refilled: the episode is over
 AFTER_EPISODE = 0.93  # of S_frozen, which an episode leaves up to 7 % off: read then, and foresee the crossing anew
-RISEN = 1.003
+RISEN = 1.003  # over the lowest S_frozen: beyond what rounding and a last gradient do
 REFILLING_LOOK = 5
 DOUBT = 0.0004  # of log S_frozen per step, as the Hessian moves
 DOUBTED_STEPS = 4
-MOST_FUTILE = 2
+MOST_FUTILE = 2  # episodes of S > 1 that end before a verdict: then the next ones will too
 LONGEST_EPISODE = 60
 FALLING_LOOK = 10
 SHORTEST_LOOK = 2
 LONGEST_LOOK = 50
 LEARNING_RATE = 0.5
 LARGEST_LEAD = 0.02
-LARGEST_LAG = 0.002
+TELLING_STEPS = 10  # over fewer, a lead is mostly what a reading is off
 
 
 class Approach:
     """The last S, what its Hessian would make of it since, and how fast S has lately run ahead of that.
 
-    S_frozen is by ``Foresight``, u the lead of S over it in log per step, learned from readings. To be read is
+    S_frozen is by ``Foresight``, u ≥ 0 the lead of S over it in log per step, learned from readings. To be read is
     approach  log S_frozen + u Δt ≥ 1.5 steps' growth: just past the crossing. Where that is in doubt by more than 4
               steps' growth, with 0.0004 of doubt per step, by so much earlier: the reading then leaves less
     episode   from S > 1 on, nothing until v̂ has been refilled, S_frozen < 0.97; then S_frozen ≥ 0.93, rising: an
-              episode leaves S_frozen up to 7 % off. After 60 steps in any case
+              episode leaves S_frozen up to 7 % off. If it does not rise within 60 steps, then
+
+    Args:
+        youngest_verdict: the step from which ``sustained_instability`` looks at readings.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, youngest_verdict: int) -> None:
+        self._youngest_verdict = youngest_verdict
         self.last_step = 0
         self.may_have_crossed = False
         self.next_look: int | None = None
@@ -83,7 +87,8 @@ class Approach:
     def lacks_a_verdict(self) -> bool:
         """Whether S > 1 with a stale v̂ was read, but not yet often and long enough for ``sustained_instability``.
 
-        Nor ever before: the first verdict stops a trial, and a run that goes on needs no second one.
+        Nor ever before: the first verdict stops a trial, and a run that goes on needs no second one. Nor after two
+        episodes that had begun to be read and ended too early for one.
         """
         return self._above_since is not None and not self._had_verdict and self._n_futile < MOST_FUTILE
 
@@ -91,7 +96,7 @@ class Approach:
         """Take note of a reading, and of what its S was foreseen to be."""
         step, ratio, staleness = measurement.step, measurement.sharpness_ratio, measurement.v_hat_staleness
         self._learn_lead(step, ratio, foreseen)
-        is_aged = step >= YOUNGEST_VERDICT
+        is_aged = step >= self._youngest_verdict
         if is_aged and ratio is not None and ratio > EDGE and staleness is not None and staleness >= STALE:
             self._above_since = step if self._above_since is None else self._above_since
             self._n_above += 1
@@ -102,6 +107,7 @@ class Approach:
         self.last_step = self._looked_at = step
         self._last_ratio = self._frozen_ratio = ratio
         self.may_have_crossed = self._has_fallen = False
+        self._lowest = math.inf
         self.next_look = None
         if ratio is not None and ratio > 0:
             self.next_look = step + (FALLING_LOOK if self.is_above else 1)
@@ -113,15 +119,12 @@ class Approach:
         if ratio is None or ratio <= 0:
             self.next_look = None
             return
-        if self.is_above:
+        is_falling = self.is_above or (self._has_fallen and ratio < RISEN * self._lowest)
+        if is_falling:
             self._has_fallen = ratio < FALLEN
-            self._lowest = ratio
+            self._lowest = min(self._lowest, ratio)
             self.may_have_crossed = step - self.last_step >= LONGEST_EPISODE
             self.next_look = step + (REFILLING_LOOK if self._has_fallen else FALLING_LOOK)
-            return
-        if self._has_fallen and ratio < RISEN * self._lowest:
-            self._lowest = min(self._lowest, ratio)
-            self.next_look = step + REFILLING_LOOK
             return
         pace = math.log(ratio / before) / (step - since) if before and before > 0 and step > since else 0.0
         rate = max(growth, pace)
@@ -142,9 +145,10 @@ class Approach:
 
     def _learn_lead(self, step: int, ratio: float | None, foreseen: float | None) -> None:
         """How fast S ran ahead of S_frozen since the last reading; an episode in between tells nothing of that."""
-        if step <= self.last_step or self.is_above or self._has_fallen:
+        n_steps = step - self.last_step
+        if n_steps <= 0 or self.is_above or self._has_fallen:
             return
         if ratio is None or foreseen is None or not (ratio > 0 and foreseen > 0):
             return
-        lead = math.log(ratio / foreseen) / (step - self.last_step)
-        self._lead += LEARNING_RATE * (min(max(lead, -LARGEST_LAG), LARGEST_LEAD) - self._lead)
+        lead = math.log(ratio / foreseen) / max(n_steps, TELLING_STEPS)
+        self._lead += LEARNING_RATE * (min(max(lead, 0.0), LARGEST_LEAD) - self._lead)

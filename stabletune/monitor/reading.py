@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stabletune.monitor.schedule import Extras
 from stabletune.monitor.shadow_reading import ShadowReader
-from stabletune.monitor.work import SOLVER_PRICES, WorkCounter
+from stabletune.monitor.work import SOLVER_PRICES, Meter, WorkCounter
 from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
@@ -33,6 +34,8 @@ from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
 
 GRAPH_COST = 1.25
+EVERYTHING = Extras(gradient=True, second_vector=True)
+N_COUNTED = 2
 BACKWARD_SHARE = 0.6  # of a gradient, 1/2 to 2/3; under a counter a compiled forward would run uncompiled
 PRODUCT_COST = 2.0
 
@@ -50,8 +53,9 @@ class Reading:
 class Probe:
     """Reads every signal that needs the loss; follows the top directions between readings.
 
-    A reading costs 1.25 gradients for the graph and, per Hessian product, what those of the first reading were counted
-    to cost with all that is done with their vectors: two gradients in theory, 1.5-3 in practice.
+    A reading costs 1.25 gradients for the graph and, per Hessian product, what those of the first two readings were
+    counted to cost with all that is done with their vectors: two gradients in theory, 1.5-3 in practice. What it takes
+    beside the products is counted at the second.
 
     Args:
         model: whose buffers and modes are kept.
@@ -78,24 +82,34 @@ class Probe:
         self._tracker = SharpnessTracker(is_thorough=is_thorough, restart_every=restart_every)
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
-        self._counted_product_cost: float | None = None
+        self._solver_work = 0.0
+        self._n_solver_products = 0
+        self._n_counted = 0
+        self._preparing = Meter()
         self.gradient_work: float | None = None
         self._graph_cost = GRAPH_COST
         self._has_checked_derivatives = False
 
     @property
     def product_cost(self) -> float:
-        """What a Hessian product costs, in gradients."""
-        return PRODUCT_COST if self._counted_product_cost is None else self._counted_product_cost
+        """What a Hessian product costs, in gradients, with all that the solver makes of it."""
+        if not self.gradient_work or not self._n_solver_products:
+            return PRODUCT_COST
+        return self._solver_work / self.gradient_work / self._n_solver_products
 
-    def read(self, closure: Callable[[], Tensor], *, takes_gradient: bool = True, takes_rival: bool = False) -> Reading:
+    @property
+    def _reading_cost(self) -> float:
+        """What a reading costs beside its products, in gradients: the graph, the weights, the free signals."""
+        return self._graph_cost + (self._preparing.nanoseconds_each / self.gradient_work if self.gradient_work else 0.0)
+
+    def read(self, closure: Callable[[], Tensor], extras: Extras = EVERYTHING) -> Reading:
         """Measure now.
 
         Args:
             closure: recomputes the loss.
-            takes_gradient: whether to read what else takes products of its own: the curvature along the gradient and
-                the raw sharpness, S without the ε floor where that has a part in S. Done too where S is sought anew.
-            takes_rival: whether to follow the second vector too.
+            extras: whether to read what else needs products of its own: the curvature along the gradient, the raw
+                sharpness, and S without the ε floor where that has a part in S; done too where S is sought anew. And
+                whether to follow the second vector.
         """
         tensors = read_tensors(self._optimizer)
         if not tensors:
@@ -110,7 +124,7 @@ class Probe:
                 extra_cost += 1.0
             with torch.no_grad(), full_precision(graph.like):
                 by_param = {id(tensor.param): tensor for tensor in tensors}
-                reading = self._read_graph(graph, by_param, takes_gradient=takes_gradient, takes_rival=takes_rival)
+                reading = self._read_graph(graph, by_param, extras)
         if graph.handwritten and reading.fields and not self._has_checked_derivatives:
             self._check_derivatives(graph, closure)
             extra_cost += self.product_cost + 4 * self._graph_cost
@@ -149,62 +163,65 @@ class Probe:
         with torch.no_grad(), full_precision(graph.like):
             self._has_checked_derivatives = check_second_derivative(graph, gradient_at)
 
-    def _read_graph(
-        self, graph: LossGraph, by_param: dict[int, AdaptiveTensor], *, takes_gradient: bool, takes_rival: bool
-    ) -> Reading:
+    def _read_graph(self, graph: LossGraph, by_param: dict[int, AdaptiveTensor], extras: Extras) -> Reading:
         if not math.isfinite(graph.loss):
             return Reading({}, GRAPH_COST)
         tensors = [by_param[id(param)] for param in graph.params]
         norm = gradient_norm(graph.gradients)
         if not math.isfinite(norm):
             return Reading({}, GRAPH_COST)
-        entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
-        operator = PreconditionedHessian(graph, tensors)
-        is_full = takes_gradient or self._tracker.is_restart_due
-        counter = WorkCounter(*SOLVER_PRICES) if self._counted_product_cost is None else None
-        with counter or contextlib.nullcontext():
-            fields, sharpness = self._read_curvature(
-                operator, is_at_floor(tensors, graph.like), is_full=is_full, takes_rival=takes_rival
-            )
-        if counter is not None and self.gradient_work and operator.n_products:
-            self._counted_product_cost = counter.nanoseconds / self.gradient_work / operator.n_products
-        n_products, foresight = operator.n_products, None
-        if is_full and self._raw_tracker is not None:
+        with self._preparing():
+            operator, floor = PreconditionedHessian(graph, tensors), is_at_floor(tensors, graph.like)
+            free = self._read_free(graph, tensors) | {"gradient_norm": norm}
+        extras = extras._replace(gradient=extras.gradient or self._tracker.is_restart_due)
+        with self._counting_solver(operator):
+            fields, sharpness = self._read_curvature(operator, floor, extras)
+        n_products = operator.n_products
+        if extras.gradient and self._raw_tracker is not None:
             fields["sharpness"], n_own = self._raw_tracker.measure(graph)
             n_products += n_own
-        if sharpness is not None:
-            foresight = self._foresight(graph.params)
-            if self.shadows is not None:
-                fields["shadow_sharpness_ratios"], n_own = self.shadows.read(graph, tensors, sharpness)
-                n_products += n_own
-        free = {
-            "gradient_norm": norm,
-            "v_hat_staleness": v_hat_staleness(tensors, entering),
-            "update_rms": update_rms(tensors, entering),
-        }
+        if sharpness is not None and self.shadows is not None:
+            fields["shadow_sharpness_ratios"], n_own = self.shadows.read(graph, tensors, sharpness)
+            n_products += n_own
         return Reading(
             fields=free | fields,
-            cost=self._graph_cost + self.product_cost * n_products,
+            cost=self._reading_cost + self.product_cost * n_products,
             foreseen=None if sharpness is None else sharpness.foreseen,
-            foresight=foresight,
+            foresight=self._foresight(graph.params),
         )
+
+    @contextlib.contextmanager
+    def _counting_solver(self, operator: PreconditionedHessian) -> Iterator[None]:
+        """Count the first reading, which starts from nothing, and the second, which starts from the first."""
+        if self._n_counted == N_COUNTED:
+            yield
+            return
+        with WorkCounter(*SOLVER_PRICES) as counter:
+            yield
+        self._n_counted += 1
+        self._solver_work += counter.nanoseconds
+        self._n_solver_products += operator.n_products
+
+    def _read_free(self, graph: LossGraph, tensors: Sequence[AdaptiveTensor]) -> dict[str, Any]:
+        entering = [g + t.l2 * t.param if t.l2 else g for g, t in zip(graph.gradients, tensors, strict=True)]
+        return {"v_hat_staleness": v_hat_staleness(tensors, entering), "update_rms": update_rms(tensors, entering)}
 
     def _foresight(self, params: Sequence[Tensor]) -> Foresight | None:
         curvature = self._tracker.curvature
         return None if curvature is None else Foresight(curvature, tuple(params))
 
     def _read_curvature(
-        self, operator: PreconditionedHessian, floor: Tensor, *, is_full: bool, takes_rival: bool
+        self, operator: PreconditionedHessian, floor: Tensor, extras: Extras
     ) -> tuple[dict[str, Any], Sharpness | None]:
-        along = gradient_curvature(operator) if is_full else None
+        along = gradient_curvature(operator) if extras.gradient else None
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
             fields["gradient_curvature_ratio_paper"] = finite_or_none(along.paper_ratio)
-        sharpness = self._tracker.measure(operator, along, takes_rival=takes_rival)
+        sharpness = self._tracker.measure(operator, along, takes_second=extras.second_vector)
         if sharpness is None:
             return fields, None
-        if is_full or self._masked_tracker.is_free(floor, sharpness):
+        if extras.gradient or self._masked_tracker.is_free(floor, sharpness):
             fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
         fields |= {
             "sharpness_ratio": sharpness.ratio,

@@ -6,8 +6,9 @@ that the same seed gives the same readings.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from stabletune.judgement.rules import YOUNGEST_VERDICT
 from stabletune.monitor.account import Account
 from stabletune.monitor.approach import Approach
 from stabletune.records import Measurement
@@ -31,6 +32,13 @@ FOLLOWED_COSTS = 6.0
 APPROACH_COSTS = 1.5
 
 
+class Extras(NamedTuple):
+    """What a reading takes in beside the top vector: what needs the gradient's product, and the second vector."""
+
+    gradient: bool
+    second_vector: bool
+
+
 class Schedule(Protocol):
     """When to measure. The questions depend on what was recorded alone: they may be asked ahead and repeatedly."""
 
@@ -40,11 +48,8 @@ class Schedule(Protocol):
     def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         """Take note of a measurement, its cost in gradient equivalents, and what its S was foreseen to be."""
 
-    def takes_gradient(self, step: int) -> bool:
-        """Whether a reading now should take in the direction of the gradient, as the top one may be another."""
-
-    def takes_rival(self, step: int) -> bool:
-        """Whether a reading at this step should follow the second direction too."""
+    def extras(self, step: int) -> Extras:
+        """Return what a reading at this step should take in beside the top vector."""
 
     def is_look_due(self, step: int) -> bool:
         """Whether to ask what S is by now, as far as the optimizer's state tells."""
@@ -72,13 +77,9 @@ class EveryNth:
     def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         """Do nothing: the cadence is fixed."""
 
-    def takes_gradient(self, step: int) -> bool:
-        """Always: every reading is to have every field."""
-        return True
-
-    def takes_rival(self, step: int) -> bool:
-        """Always: an eigenvector that overtakes has mostly been the second one before."""
-        return True
+    def extras(self, step: int) -> Extras:
+        """Everything: every reading is to have every field, and what overtakes has mostly been the second one."""
+        return Extras(gradient=True, second_vector=True)
 
     def is_look_due(self, step: int) -> bool:
         """Never: every N-th step was asked for."""
@@ -101,14 +102,14 @@ class Budget:
     income  o t, some of it in advance (``Account``); 0.06 of it is for glances
     steady  a reading whenever the account, less what is held back for the edge, pays for one
     held    0.05 of the income, 0.95 while S was last at 0.7 or more; at most five readings' worth
-    edge    a reading, from all there is, once S may have passed 1 or its fall is over (``Approach``). It asks for 2.5
+    edge    a reading, from all there is, once S may have passed 1 or its fall is over (``Approach``). It asks for 1.5
             readings' worth, as it mostly comes early and has to be followed by another; where S was at the edge a
             moment ago, for one
             while S is above 1, every 3 steps as long as six could be paid for, else every 4 until a verdict is possible
             where v̂ is stale
     looks   S_frozen is asked for when S could be at 1 at its fastest, and a reading could be paid for
     more    a reading takes in the gradient at least every fifth time, and after an episode where three could be paid
-            for; the second vector whenever it is not for the edge
+            for; the second vector where it is not for the edge, nor in debt
 
     The first reading comes at step 10 (T known: at T/20, within 10-20), the second at 50 at the latest (T known: at the
     end), both on credit: a short run that measured nothing would tell nothing. So runs of 50 steps or more have two
@@ -120,17 +121,17 @@ class Budget:
     Args:
         overhead: o, in gradients per step; one training step counts as one gradient.
         steps: T, if known.
+        youngest_verdict: the step from which ``sustained_instability`` looks at readings.
     """
 
-    def __init__(self, overhead: float, steps: int | None = None) -> None:
+    def __init__(self, overhead: float, steps: int | None = None, *, youngest_verdict: int = YOUNGEST_VERDICT) -> None:
         self._overhead = overhead
         self._steps = steps
         self._first = FIRST_STEP if steps is None else min(steps, LATEST_FIRST_STEP, max(FIRST_STEP, steps // 20))
         self._last = None if steps is None else steps - steps // 50
         self._account = Account((1 - GLANCE_SHARE) * overhead, steps)
-        self._approach = Approach()
+        self._approach = Approach(youngest_verdict)
         self._n_readings = 0
-        self._n_since_gradient = 0
         self._glance_spent = 0.0
         self._glance_cost = GLANCE_COST
 
@@ -154,17 +155,17 @@ class Budget:
         self._approach.observe(measurement, foreseen)
         self._account.hold(step, HELD_SHARE_NEAR_EDGE if self._approach.is_near else HELD_SHARE)
         self._n_readings += 1
-        has_gradient = measurement.gradient_curvature_ratio is not None
-        self._n_since_gradient = 0 if has_gradient else self._n_since_gradient + 1
 
-    def takes_gradient(self, step: int) -> bool:
-        """Whether S has fallen back from above the edge and there is plenty, or four readings did without."""
+    def extras(self, step: int) -> Extras:
+        """The gradient every fifth time, or after an episode where three readings could be paid for.
+
+        The second vector unless it is for the edge, where the one on top is asked for, or in debt.
+        """
         is_anew = self._approach.is_after_episode and self._pays(step, GRADIENT_COSTS)
-        return is_anew or self._n_since_gradient + 1 >= GRADIENT_EVERY
-
-    def takes_rival(self, step: int) -> bool:
-        """Whether there is no hurry: not for the edge, where the one on top is asked for, nor in debt."""
-        return not self._is_at_edge(step) and self._pays(step, 1.0)
+        return Extras(
+            gradient=is_anew or (self._n_readings + 1) % GRADIENT_EVERY == 0,
+            second_vector=not self._is_at_edge(step) and self._pays(step, 1.0),
+        )
 
     def is_look_due(self, step: int) -> bool:
         """Whether S could have reached the edge since the last look, and a reading could be paid for."""

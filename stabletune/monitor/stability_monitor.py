@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stabletune.errors import MeasurementError
+from stabletune.judgement.rules import v_hat_age_needed
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
 from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
@@ -58,7 +59,7 @@ class StabilityMonitor:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
-        self._schedule = _schedule(every, overhead, steps)
+        self._schedule = _schedule(every, overhead, steps, optimizer)
         shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
         self._reader = Probe(
             model,
@@ -122,6 +123,7 @@ class StabilityMonitor:
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
         """Measure now, due or not, and charge the budget."""
         closure = self._probe or closure
+        self._foresight = None
         try:
             reading = self._read(closure)
         except MeasurementError as error:
@@ -141,11 +143,7 @@ class StabilityMonitor:
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
             return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
-        return self._reader.read(
-            closure,
-            takes_gradient=self._schedule.takes_gradient(self._n_steps),
-            takes_rival=self._schedule.takes_rival(self._n_steps),
-        )
+        return self._reader.read(closure, self._schedule.extras(self._n_steps))
 
     def _charge(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         self._spent += cost
@@ -192,7 +190,7 @@ def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exa
     return None
 
 
-def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:
+def _schedule(every: int | None, overhead: float, steps: int | None, optimizer: torch.optim.Optimizer) -> Schedule:
     if every is not None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(
@@ -209,4 +207,5 @@ def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule
             f"StabilityMonitor: steps must be a whole number of at least 1, but got {steps!r}. "
             "Leave it out if the length is unknown."
         )
-    return Budget(overhead, steps)
+    slowest = max((float(group["betas"][1]) for group in optimizer.param_groups if "betas" in group), default=0.0)
+    return Budget(overhead, steps, youngest_verdict=v_hat_age_needed(slowest))

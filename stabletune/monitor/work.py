@@ -99,4 +99,9 @@ class Meter:
     @property
     def nanoseconds(self) -> float:
         """The work of all times, once it has been counted; 0 before."""
-        return self._n_times * self._counter.nanoseconds
+        return self._n_times * self.nanoseconds_each
+
+    @property
+    def nanoseconds_each(self) -> float:
+        """The work of one time, once it has been counted; 0 before."""
+        return self._counter.nanoseconds

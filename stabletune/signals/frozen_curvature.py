@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from stabletune.signals.curvature.preconditioner import inverse_weights, weighing
-from stabletune.signals.curvature.ritz import Matrix, Memory
+from stabletune.signals.curvature.ritz import ritz_pairs
+from stabletune.signals.curvature.ritz_basis import Memory
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
-
-DEPENDENT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,20 +46,26 @@ class FrozenCurvature:
         data, 20-40 steps, a product with the first of these gave S within 0.5 %; the vectors as they were had lost it.
 
         Args:
-            root: W'^½, (n,); coordinates where it is 0 drop out. None where there are no weights.
+            root: W'^½, (n,); None where there are no weights.
 
         Returns:
             Values and orthonormal vectors in the new symmetric coordinates; None where these rows have no such length
-            any more: a learning rate of 0, too large or too small numbers.
+            any more: a coordinate of theirs that does not move now, too large or too small numbers.
 
         Cost: four passes over k vectors, no product.
         """
-        rows = self.vectors if root is None else torch.where(root > 0, self.vectors / root, 0)
-        found = ritz_pairs(self.values, (rows @ rows.T).double().cpu().numpy())
+        if root is None:
+            rows = self.vectors
+        else:
+            is_still = root <= 0
+            if bool(self.vectors[:, is_still].any()):
+                return None
+            rows = torch.where(is_still, 0, self.vectors / root)
+        found = ritz_pairs(np.diag(self.values), (rows @ rows.T).double().cpu().numpy())
         if found is None:
             return None
         values, coordinates = found
-        return Memory(values, torch.from_numpy(coordinates).to(rows) @ rows)
+        return Memory(tuple(values.tolist()), torch.from_numpy(coordinates).to(rows) @ rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Foresight:
         Returns:
             The ratio; None where a parameter of the measurement is gone or does not move any more.
 
-        Cost: three passes over k vectors, and four elementwise ones.
+        Cost: three passes over k vectors, and those of ``inverse_weights``.
         """
         by_param = {id(tensor.param): tensor for tensor in tensors}
         if any(id(param) not in by_param for param in self.params):
@@ -95,23 +100,8 @@ class Foresight:
                 gram += ((rows * inverse_weights(alike, moments, rows)) @ rows.T).double().cpu().numpy()
             elif bool(rows.any()):
                 return None
-        found = ritz_pairs(self.curvature.values, gram)
-        return None if found is None else found[0][0]
-
-
-def ritz_pairs(values: Sequence[float], gram: Matrix) -> tuple[tuple[float, ...], Matrix] | None:
-    """Solve diag(values) c = μ gram c, largest μ first; rows of coordinates with cᵀ gram c = 1.
-
-    Directions in which the scaled ``gram`` is below 1e-6 are left out; None where it is not finite or vanishes.
-    """
-    lengths = np.sqrt(np.diagonal(gram))
-    if not (np.isfinite(gram).all() and (lengths > 0).all()):
-        return None
-    spread, axes = np.linalg.eigh(gram / np.outer(lengths, lengths))
-    is_new = spread > DEPENDENT
-    whitening = axes[:, is_new] / np.sqrt(spread[is_new]) / lengths[:, None]
-    found, mixing = np.linalg.eigh(whitening.T @ np.diag(values) @ whitening)
-    return tuple(found[::-1].tolist()), (whitening @ mixing)[:, ::-1].T.copy()
+        found = ritz_pairs(np.diag(self.curvature.values), gram)
+        return None if found is None else float(found[0][0])
 
 
 def fastest_growth(tensors: Sequence[AdaptiveTensor]) -> float:

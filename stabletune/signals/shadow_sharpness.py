@@ -15,10 +15,10 @@ from torch import Tensor
 
 from stabletune.signals.curvature.hvp import flatten
 from stabletune.signals.curvature.preconditioner import stability_weights
-from stabletune.signals.curvature.ritz import Matrix, RitzBasis
+from stabletune.signals.curvature.ritz import ritz_pairs
+from stabletune.signals.curvature.ritz_basis import Matrix, RitzBasis
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 
-DEPENDENT = 1e-4
 CHUNK = 1 << 18
 
 
@@ -53,19 +53,16 @@ def bound_sharpness(basis: RitzBasis, stretch: Tensor) -> SharpnessBound | None:
     Cost: k² n multiplications in float64, no product.
     Source: Parlett, The Symmetric Eigenvalue Problem, chapter 15; Bhatia, Davis, Amer. Math. Monthly 107 (2000).
     """
-    gram = _weighted_gram(basis.vectors, stretch)
+    gram = _weighted_gram(basis.vectors(), stretch)
     kept = (gram.diagonal() > 0) & np.isfinite(gram.diagonal())
-    scale = 1 / np.sqrt(gram.diagonal()[kept])
-    spread, vectors = np.linalg.eigh(gram[kept][:, kept] * scale[:, None] * scale)
-    is_new = spread > DEPENDENT
-    if not is_new.any():
+    found = ritz_pairs(basis.projected[kept][:, kept], gram[kept][:, kept]) if kept.any() else None
+    if found is None:
         return None
-    whitening = scale[:, None] * vectors[:, is_new] / np.sqrt(spread[is_new])
-    values, coordinates = np.linalg.eigh(whitening.T @ basis.projected[kept][:, kept] @ whitening)
+    values, coordinates = found
     best = np.zeros(len(gram))
-    best[kept] = whitening @ coordinates[:, -1]
-    top, least = float(values[-1]), min(0.0, float(values[0]))
-    variance = max(0.0, _squared_norm(basis.images, best, stretch) - top**2)
+    best[kept] = coordinates[0]
+    top, least = float(values[0]), min(0.0, float(values[-1]))
+    variance = max(0.0, _squared_norm(basis.images(), best, stretch) - top**2)
     return SharpnessBound(top, top + variance / (top - least) if top > least else None)
 
 

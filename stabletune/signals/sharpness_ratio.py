@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, SymmetricOperator
-from stabletune.signals.curvature.ritz import Estimate, Memory, RitzBasis, estimate_top
+from stabletune.signals.curvature.ritz import Estimate, estimate_top
+from stabletune.signals.curvature.ritz_basis import Memory, RitzBasis
 from stabletune.signals.frozen_curvature import FrozenCurvature
 from stabletune.signals.gradient_curvature import GradientCurvature
 
@@ -24,6 +25,7 @@ NEAR_EDGE = 0.85
 N_PAIRS = 3
 RESTART_EVERY = 8
 SELDOM_RESTART_EVERY = 16
+THOROUGH_RESTART_EVERY = 4
 FEWEST_PRODUCTS = 4
 FEWEST_FIRST_PRODUCTS = 6
 FEWEST_THOROUGH_PRODUCTS = 8
@@ -32,7 +34,7 @@ MOST_SETTLED_PRODUCTS = 12
 RESTART_NOISE = 0.3
 FIRST_OTHER_SHARE = 0.3
 LARGEST_OTHER_SHARE = 0.9
-FORESEEN, FORESEEN_OF_TWO = 0.1, 0.2
+LARGEST_SURPRISE, LARGEST_SURPRISE_OF_TWO = 0.1, 0.2
 LEARNING_RATE = 0.2
 NEGLIGIBLE_FLOOR_MASS = 1e-3
 
@@ -59,12 +61,12 @@ class Effort(NamedTuple):
     """What one measurement takes: products between ``fewest`` and ``most``, until two tests hold.
 
     The estimate must lie within the tolerance of what is proven and, where more than one product is asked for, the last
-    one must have changed that by less. ``surprise`` is how far off the estimate may be from what was foreseen.
+    one must have changed that by less. ``largest_surprise`` is how far off the estimate may be from what was foreseen.
     """
 
     is_restart: bool
     tolerance: float
-    surprise: float
+    largest_surprise: float
     fewest: int
     most: int
 
@@ -79,7 +81,7 @@ class SharpnessTracker:
     measurements, and at the one after a measurement that did not converge, comes a restart: it takes in the gradient,
     makes at least four products, some of them in random directions (the first of all six), and goes on until one more
     changes S by less than the tolerance. So does an estimate that is a surprise, more than 10 % off what was
-    foreseen, 20 % where the second vector was followed too.
+    foreseen, 20 % where the second vector was followed too; what is remembered stays a direction to look in then.
 
     An eigenvector that overtakes is unseen until then, unless it has been followed as the second one: on a tanh
     regression through its spikes 99 % of the readings were within 3 % of the dense eigenvalue without that, at 2.5
@@ -88,7 +90,7 @@ class SharpnessTracker:
     Args:
         seed: of the private generator; global random states are not touched.
         is_thorough: whether every measurement follows the second vector too and settles as a restart does, with a
-            restart of at least eight products every eighth time: all 180 readings of that run within 1 %.
+            restart of at least eight products every fourth time: all 180 readings of that run within 1 %.
         restart_every: how many measurements from one restart to the next.
         fine_from: the S from which the finer tolerance holds.
     """
@@ -104,7 +106,7 @@ class SharpnessTracker:
         self._generator = torch.Generator().manual_seed(seed)
         self._is_thorough = is_thorough
         self._fine_from = fine_from
-        self._restart_every = restart_every
+        self._restart_every = min(restart_every, THOROUGH_RESTART_EVERY) if is_thorough else restart_every
         self.curvature: FrozenCurvature | None = None
         self._other_share = FIRST_OTHER_SHARE
         self._n_since_restart = 0
@@ -115,14 +117,14 @@ class SharpnessTracker:
         return self.curvature is None or self._n_since_restart + 1 >= self._restart_every
 
     def measure(
-        self, operator: SymmetricOperator, along: GradientCurvature | None, *, takes_rival: bool = False
+        self, operator: SymmetricOperator, along: GradientCurvature | None, *, takes_second: bool = False
     ) -> Sharpness | None:
         """Measure S; None if a product is not finite.
 
         Args:
             operator: A, with the gradient at the same point.
             along: lends its Hessian product.
-            takes_rival: whether to make a product with the second vector too.
+            takes_second: whether to make a product with the second vector too.
 
         Cost: mostly 1-3 products, 4-12 at a restart, where surprised or if thorough, one of them lent by ``along``.
         """
@@ -130,16 +132,16 @@ class SharpnessTracker:
         effort = self._effort(foreseen)
         self.curvature = None  # its vectors are not needed beside those foreseen
         basis = self._begin(operator, along, foreseen, effort)
-        if (takes_rival or self._is_thorough) and not effort.is_restart and foreseen is not None:
-            basis.extend(foreseen.vectors[min(1, len(foreseen.vectors) - 1)])
-            effort = effort._replace(surprise=FORESEEN_OF_TWO)
+        if (takes_second or self._is_thorough) and basis.memory is not None and len(basis.memory.values) > 1:
+            if basis.extend(basis.memory.vectors[1]):
+                effort = effort._replace(largest_surprise=LARGEST_SURPRISE_OF_TWO)
         found = self._refine(basis, operator.scaled_gradient, effort) if len(basis) else None
         if found is None:
             return None
-        estimate, has_converged = found
+        estimate, has_converged, is_restart = found
         vectors = estimate.vectors()
         self.curvature = FrozenCurvature.of(Memory(estimate.values, vectors), operator.root)
-        self._n_since_restart = 0 if effort.is_restart else self._n_since_restart + 1
+        self._n_since_restart = 0 if is_restart else self._n_since_restart + 1
         if not has_converged:
             self._n_since_restart = self._restart_every
         return Sharpness(
@@ -169,7 +171,7 @@ class SharpnessTracker:
         return Effort(
             is_restart=is_restart,
             tolerance=FINE_TOLERANCE if is_fine else TOLERANCE,
-            surprise=FORESEEN,
+            largest_surprise=LARGEST_SURPRISE,
             fewest=fewest,
             most=MOST_PRODUCTS if fewest == 1 else MOST_SETTLED_PRODUCTS,
         )
@@ -188,13 +190,13 @@ class SharpnessTracker:
             basis.extend(foreseen.vectors[0])
         return basis
 
-    def _refine(self, basis: RitzBasis, gradient: Tensor, effort: Effort) -> tuple[Estimate, bool] | None:
+    def _refine(self, basis: RitzBasis, gradient: Tensor, effort: Effort) -> tuple[Estimate, bool, bool] | None:
+        """Return the estimate, whether it has converged, and whether it was or became a restart."""
         proven: float | None = None
         while basis.is_finite:
             estimate = estimate_top(basis, n_pairs=N_PAIRS, other_share=self._other_share)
-            if effort.fewest == 1 and _distance(estimate, basis.memory) > effort.surprise:
+            if effort.fewest == 1 and _distance(estimate, basis.memory) > effort.largest_surprise:
                 effort = effort._replace(is_restart=True, fewest=FEWEST_PRODUCTS, most=MOST_SETTLED_PRODUCTS)
-                self._n_since_restart = 0
                 proven = estimate.proven
                 if basis.extend(gradient):
                     continue
@@ -203,13 +205,13 @@ class SharpnessTracker:
             is_exact_enough = estimate.correction <= effort.tolerance
             has_converged = is_exact_enough and is_gain_small and len(basis) >= effort.fewest
             if has_converged or len(basis) >= effort.most:
-                return estimate, has_converged
+                return estimate, has_converged, effort.is_restart
             proven = estimate.proven
             direction = estimate.next_direction()
             if effort.is_restart and len(basis) < effort.fewest:
                 direction = _unit(direction) + RESTART_NOISE * self._noise(gradient)
             if not basis.extend(direction):
-                return estimate, is_exact_enough
+                return estimate, is_exact_enough, effort.is_restart
             if not effort.is_restart:
                 self._learn(float(basis.projected[-1, -1]), proven)
         return None
@@ -228,8 +230,10 @@ class SharpnessTracker:
 
 
 def _distance(estimate: Estimate, foreseen: Memory | None) -> float:
-    if foreseen is None or foreseen.values[0] == 0:
+    if foreseen is None:
         return 0.0
+    if foreseen.values[0] == 0:
+        return math.inf if estimate.value else 0.0
     return abs(estimate.value / foreseen.values[0] - 1)
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stabletune.monitor.approach import Approach
-from stabletune.monitor.schedule import Budget, EveryNth, Schedule
+from stabletune.monitor.schedule import Budget, EveryNth, Extras, Schedule
 from stabletune.records import Measurement
 
 LOOK = 0.1
@@ -152,26 +151,19 @@ def test_after_two_episodes_without_a_verdict_none_is_waited_for_any_more() -> N
     assert n_followed[2] == 0
 
 
-def test_after_an_episode_s_is_read_anew_once_v_hat_has_been_refilled_and_decays_again() -> None:
-    approach = Approach()
-    approach.observe(reading(1000, 1.05), None)
-    for step, ratio in ((1010, 1.06), (1020, 0.9), (1025, 0.85), (1030, 0.84)):
-        approach.look(step, ratio, GROWTH)
-        assert not approach.may_have_crossed
-    assert approach.is_after_episode
-    approach.look(1045, 0.92, GROWTH)
-    assert not approach.may_have_crossed
-    approach.look(1048, 0.935, GROWTH)
-    assert approach.may_have_crossed
-
-
-def test_where_v_hat_is_slow_s_is_read_before_the_forecast_crossing_too() -> None:
-    slow, fast = Approach(), Approach()
-    for approach, n_steps in ((slow, 50), (fast, 5)):
-        approach.observe(reading(1000, 0.96), None)
-        approach.look(1000 + n_steps, 0.985, math.log(0.985 / 0.96) / n_steps)
-    assert slow.may_have_crossed
-    assert not fast.may_have_crossed
+def test_the_gradient_is_taken_in_at_every_fifth_reading_and_after_an_episode_the_second_vector_off_the_edge() -> None:
+    budget, taken = Budget(0.15), []
+    for n in range(10):
+        taken.append(budget.extras(100 * n + 90).gradient)
+        budget.record(reading(100 * n + 90, 0.3), 4.0)
+    assert [n for n, is_taken in enumerate(taken, 1) if is_taken] == [5, 10]
+    assert budget.extras(1090).second_vector
+    budget.record(reading(1090, 1.05), 4.0)
+    for step, ratio in ((1100, 0.9), (1105, 0.85), (1130, 0.94)):
+        budget.record_look(step, ratio, growth=GROWTH, cost=LOOK)
+    assert budget.is_due(1130)
+    assert budget.extras(1130) == Extras(gradient=True, second_vector=False)
+    assert EveryNth(10).extras(10) == Extras(gradient=True, second_vector=True)
 
 
 def test_how_fast_s_runs_ahead_of_its_forecast_is_learned() -> None:

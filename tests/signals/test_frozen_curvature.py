@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from stabletune.signals.curvature.ritz import Memory
+from stabletune.signals.curvature.ritz_basis import Memory
 from stabletune.signals.frozen_curvature import Foresight, FrozenCurvature, fastest_growth
 from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.sharpness_ratio import SharpnessTracker
@@ -83,6 +83,13 @@ def test_under_other_weights_it_gives_the_ritz_pairs_of_the_span_with_the_hessia
     torch.testing.assert_close(pairs.vectors @ pairs.vectors.T, torch.eye(3, dtype=torch.float64))
     quotients = torch.diagonal(pairs.vectors @ spread(hessian, after) @ pairs.vectors.T)
     torch.testing.assert_close(quotients, found)
+
+
+def test_where_a_coordinate_of_theirs_has_stopped_nothing_is_foreseen() -> None:
+    vectors = torch.eye(4, dtype=torch.float64)[:2]
+    frozen = FrozenCurvature.of(Memory((2.0, 1.0), vectors), torch.ones(4, dtype=torch.float64))
+    assert frozen.under(torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)) is not None
+    assert frozen.under(torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)) is None
 
 
 def test_a_group_that_does_not_move_is_left_out_and_one_that_has_stopped_gives_no_answer() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stabletune.signals.curvature.ritz import RitzBasis
+from stabletune.signals.curvature.ritz_basis import RitzBasis
 from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.signals.shadow_second_moments import ShadowSecondMoments
 from stabletune.signals.shadow_sharpness import bound_sharpness, weight_stretch
@@ -122,7 +122,7 @@ def test_coordinates_without_weight_are_left_out_of_the_bound() -> None:
         basis.extend(torch.ones_like(start))
         found = bound_sharpness(basis, stretch)
         assert found is not None  # the second vector has a share where W' = 0 alone; the first one serves
-        expected = basis.projected[0, 0] / float((basis.vectors[0].square() * stretch).nansum())
+        expected = basis.projected[0, 0] / float((basis.vectors()[0].square() * stretch).nansum())
         assert found.lower_bound == pytest.approx(expected)
         assert found.lower_bound <= exact * (1 + 1e-9)
 

@@ -119,7 +119,14 @@ def _counters(states: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _fetch(values: Sequence[Tensor | float]) -> list[float]:
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    if len(tensors) < len(values) or len({(value.device, value.dtype) for value in tensors}) != 1:
-        return [float(value) for value in values]
-    return [float(value) for value in torch.stack(tensors).tolist()]
+    """Turn them into numbers, with one transfer for all tensors of a device and precision."""
+    found = [0.0 if isinstance(value, Tensor) else float(value) for value in values]
+    alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for index, value in enumerate(values):
+        if isinstance(value, Tensor):
+            alike.setdefault((value.device, value.dtype), []).append(index)
+    for indices in alike.values():
+        gathered = torch.stack([value for index in indices if isinstance(value := values[index], Tensor)])
+        for index, number in zip(indices, gathered.tolist(), strict=True):
+            found[index] = float(number)
+    return found
