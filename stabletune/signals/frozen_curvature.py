@@ -7,7 +7,6 @@ those weights. The tracker starts from them, and the monitor asks between readin
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stabletune.signals.curvature.preconditioner import inverse_weights, weighing
+from stabletune.signals.curvature.preconditioner import weighed_alike
 from stabletune.signals.curvature.ritz import ritz_pairs
 from stabletune.signals.curvature.ritz_basis import Memory
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
@@ -84,20 +83,20 @@ class Foresight:
         Returns:
             The ratio; None where a parameter of the measurement is gone or does not move any more.
 
-        Cost: three passes over k vectors, and those of ``inverse_weights``.
+        Cost: three passes over k vectors, and those of ``Weighing.inverse_weights``.
         """
         by_param = {id(tensor.param): tensor for tensor in tensors}
         if any(id(param) not in by_param for param in self.params):
             return None
         gram = np.zeros((len(self.curvature.values),) * 2)
         start = 0
-        for alike, group in itertools.groupby((by_param[id(param)] for param in self.params), weighing):
+        for alike, group in weighed_alike([by_param[id(param)] for param in self.params]):
             moments = [tensor.denominator_moment for tensor in group]
             size = sum(moment.numel() for moment in moments)
             rows = self.curvature.vectors[:, start : start + size]
             start += size
             if alike.relative_step > 0:
-                gram += ((rows * inverse_weights(alike, moments, rows)) @ rows.T).double().cpu().numpy()
+                gram += ((rows * alike.inverse_weights(moments, rows)) @ rows.T).double().cpu().numpy()
             elif bool(rows.any()):
                 return None
         found = ritz_pairs(np.diag(self.curvature.values), gram)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stabletune.signals.curvature.hvp import flatten
 from stabletune.signals.curvature.preconditioner import stability_weights
 from stabletune.signals.curvature.ritz import ritz_pairs
 from stabletune.signals.curvature.ritz_basis import Matrix, RitzBasis
@@ -68,8 +67,8 @@ def bound_sharpness(basis: RitzBasis, stretch: Tensor) -> SharpnessBound | None:
 
 def weight_stretch(used: Sequence[AdaptiveTensor], other: Sequence[AdaptiveTensor], like: Tensor) -> Tensor:
     """Return W/W' of two states of the same parameters as one flat vector, 0/0 being 0."""
-    weights = flatten([stability_weights(tensor) for tensor in used], like)
-    stretch = weights / flatten([stability_weights(tensor) for tensor in other], like)
+    weights = stability_weights(used, like)
+    stretch = weights / stability_weights(other, like)
     return torch.where(weights > 0, stretch, torch.zeros_like(stretch))
 
 

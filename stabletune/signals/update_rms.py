@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stabletune.signals.curvature.hvp import flatten
+from stabletune.signals.curvature.preconditioner import weighed_alike
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 
 
@@ -26,8 +28,16 @@ def update_rms(tensors: Sequence[AdaptiveTensor], gradients: Sequence[Tensor]) -
     Cost: three elementwise passes.
     Source: StableAdamW, arXiv:2304.13013, section 3.2.
     """
-    values = []
-    for tensor, gradient in zip(tensors, gradients, strict=True):
-        root = tensor.v_hat_root.clamp_min(max(tensor.eps, torch.finfo(tensor.v_hat_root.dtype).tiny))
-        values.append(math.sqrt(float((gradient / root).double().square().mean())) if gradient.numel() else 0.0)
+    values = [0.0] if tensors else []
+    position = 0
+    for alike, group in weighed_alike(tensors):
+        entering = gradients[position : position + len(group)]
+        position += len(group)
+        like = entering[0].new_empty(0, dtype=torch.promote_types(entering[0].dtype, torch.float32))
+        roots = alike.roots([tensor.denominator_moment for tensor in group], like)
+        roots.clamp_min_(max(alike.eps, torch.finfo(roots.dtype).tiny))
+        sizes = [gradient.numel() for gradient in entering]
+        norms = torch._foreach_norm(list(torch.split((flatten(entering, like) / roots).double(), sizes)))
+        counts = zip(torch.stack(list(norms)).tolist(), sizes, strict=True)
+        values += [norm / math.sqrt(size) for norm, size in counts if size]
     return max(values, default=None)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stabletune.signals.curvature.hvp import flatten
+from stabletune.signals.curvature.preconditioner import weighed_alike
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import read_tensors
 
@@ -25,10 +27,16 @@ def v_hat_staleness(tensors: Sequence[AdaptiveTensor], gradients: Sequence[Tenso
     Returns:
         The ratio; None where the gradient vanishes.
 
-    Cost: two reductions, summed in float64.
+    Cost: two passes in float64.
     """
-    numerator = sum(float(tensor.v_hat.sum(dtype=torch.float64)) for tensor in tensors)
-    denominator = sum(float(gradient.double().square().sum()) for gradient in gradients)
+    if not tensors:
+        return None
+    flat = flatten(gradients, gradients[0].new_empty(0, dtype=torch.float64))
+    denominator = float(torch.dot(flat, flat))
+    numerator = sum(
+        float(flatten([tensor.denominator_moment for tensor in group], flat).sum()) / alike.correction
+        for alike, group in weighed_alike(tensors)
+    )
     return numerator / denominator if denominator > 0 else None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,30 +11,6 @@ from torch import Tensor
 
 from stabletune.signals.curvature.hvp import LossGraph, flatten
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
-
-
-def stability_weights(tensor: AdaptiveTensor) -> Tensor:
-    """Weight each coordinate so that the top eigenvalue of W^½ H W^½ is the ratio to the edge of stability itself.
-
-    W = c κ / (2 - δ) / (√v̂ + ε);  c κ / (2 - δ) while the optimizer does not precondition
-
-    With v̂ frozen the iteration on a quadratic first diverges by flipping sign, θ → -θ: the rules in
-    ``optimizer_state`` show that no other condition binds. A gradient that alternates between ±Hθ moves θ by
-    c κ P⁻¹Hθ, decoupled decay by δθ, so that the flip needs (2 - δ) θ = c κ P⁻¹Hθ: an eigenvalue 1 of W H. This puts
-    the edge at 1 for every group of hyperparameters at once, which a common η/2 in front could not.
-
-    Args:
-        tensor: one parameter's state; κ, δ and the clip factor c as it says.
-
-    Returns:
-        W, shaped as the parameter; 0 where √v̂ + ε = 0 (no step is defined there).
-
-    Source: arXiv:2207.14484, section 2, for Adam.
-    """
-    if not tensor.is_preconditioned:
-        return torch.full_like(tensor.v_hat, _relative_step(tensor))
-    denominator = tensor.v_hat_root + tensor.eps
-    return torch.where(denominator > 0, _relative_step(tensor) / denominator, torch.zeros_like(denominator))
 
 
 class Weighing(NamedTuple):
@@ -44,26 +21,67 @@ class Weighing(NamedTuple):
     eps: float
     is_preconditioned: bool
 
+    def roots(self, moments: Sequence[Tensor], like: Tensor) -> Tensor:
+        """Return √v̂ of parameters that are weighed alike, flat, from the ``denominator_moment`` of each."""
+        return flatten(moments, like).div_(self.correction).sqrt_()
 
-def weighing(tensor: AdaptiveTensor) -> Weighing:
-    """Return what makes two parameters' weights the same function of their moments."""
-    return Weighing(_relative_step(tensor), tensor.correction, tensor.eps, tensor.is_preconditioned)
+    def inverse_weights(self, moments: Sequence[Tensor], like: Tensor) -> Tensor:
+        """Return 1/W, flat, where c κ > 0; but 0 where √v̂ + ε is 0, as W is there.
+
+        Cost: five elementwise passes, whatever the number of parameters.
+        """
+        if not self.is_preconditioned:
+            return flatten(moments, like).fill_(1.0 / self.relative_step)
+        return self.roots(moments, like).add_(self.eps).div_(self.relative_step)
 
 
-def inverse_weights(alike: Weighing, moments: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Return 1/W of parameters that are weighed alike, as one flat vector; 0 where √v̂ + ε is, as W is there.
+def weighed_alike(tensors: Sequence[AdaptiveTensor]) -> Iterator[tuple[Weighing, list[AdaptiveTensor]]]:
+    """Yield runs of parameters whose weights are the same function of their moments, so that each is one vector."""
+    for alike, group in itertools.groupby(tensors, _weighing):
+        yield alike, list(group)
+
+
+def stability_weights(tensors: Sequence[AdaptiveTensor], like: Tensor) -> Tensor:
+    """Weigh each coordinate so that the top eigenvalue of W^½ H W^½ is the ratio to the edge of stability itself.
+
+    W = c κ / (2 - δ) / (√v̂ + ε);  c κ / (2 - δ) while the optimizer does not precondition
+
+    With v̂ frozen the iteration on a quadratic first diverges by flipping sign, θ → -θ: the rules in
+    ``optimizer_state`` show that no other condition binds. A gradient that alternates between ±Hθ moves θ by
+    c κ P⁻¹Hθ, decoupled decay by δθ, so that the flip needs (2 - δ) θ = c κ P⁻¹Hθ: an eigenvalue 1 of W H. This puts
+    the edge at 1 for every group of hyperparameters at once, which a common η/2 in front could not.
 
     Args:
-        alike: what they have in common; they move, c κ > 0.
-        moments: the ``denominator_moment`` of each.
+        tensors: each parameter's state; κ, δ and the clip factor c as it says.
         like: gives precision and device.
 
-    Cost: five elementwise passes, whatever the number of parameters.
+    Returns:
+        W as one flat vector; 0 where √v̂ + ε = 0 (no step is defined there).
+
+    Source: arXiv:2207.14484, section 2, for Adam.
     """
-    flat = flatten(moments, like)
-    if not alike.is_preconditioned:
-        return flat.fill_(1.0 / alike.relative_step)
-    return flat.div_(alike.correction).sqrt_().add_(alike.eps).div_(alike.relative_step)
+    pieces = []
+    for alike, group in weighed_alike(tensors):
+        moments = [tensor.denominator_moment for tensor in group]
+        if alike.is_preconditioned:
+            denominator = alike.roots(moments, like).add_(alike.eps)
+            pieces.append(torch.where(denominator > 0, alike.relative_step / denominator, 0))
+        else:
+            pieces.append(flatten(moments, like).fill_(alike.relative_step))
+    return torch.cat(pieces)
+
+
+def is_at_floor(tensors: Sequence[AdaptiveTensor], like: Tensor) -> Tensor:
+    """Mark the coordinates where ε rules the step, √v̂ ≤ ε, as one flat boolean vector."""
+    pieces = []
+    for alike, group in weighed_alike(tensors):
+        roots = alike.roots([tensor.denominator_moment for tensor in group], like)
+        pieces.append((roots <= alike.eps) if alike.is_preconditioned else torch.zeros_like(roots, dtype=torch.bool))
+    return torch.cat(pieces)
+
+
+def _weighing(tensor: AdaptiveTensor) -> Weighing:
+    return Weighing(_relative_step(tensor), tensor.correction, tensor.eps, tensor.is_preconditioned)
 
 
 def _relative_step(tensor: AdaptiveTensor) -> float:
@@ -97,7 +115,7 @@ class PreconditionedHessian:
     def __init__(self, graph: LossGraph, tensors: Sequence[AdaptiveTensor]) -> None:
         like = graph.like
         self._graph = graph
-        self.root = flatten([stability_weights(tensor) for tensor in tensors], like).sqrt_()
+        self.root = stability_weights(tensors, like).sqrt_()
         self._l2: Tensor | None = None
         self.gradient = graph.gradient()
         if any(tensor.l2 for tensor in tensors):
@@ -138,9 +156,3 @@ class MaskedOperator:
     def product(self, vector: Tensor) -> Tensor:
         """Return M A M x."""
         return self._kept * self._operator.product(self._kept * vector)
-
-
-def is_at_floor(tensors: Sequence[AdaptiveTensor], like: Tensor) -> Tensor:
-    """Mark the coordinates where ε rules the step, √v̂ ≤ ε, as one flat boolean vector."""
-    marks = [(t.v_hat_root <= t.eps) & t.is_preconditioned for t in tensors]
-    return torch.cat([mark.reshape(-1).to(like.device) for mark in marks])

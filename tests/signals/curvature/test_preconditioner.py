@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 
 from stabletune.optim import InstrumentedAdamW
-from stabletune.signals.curvature.preconditioner import stability_weights
+from stabletune.signals.curvature.preconditioner import stability_weights, weighed_alike
+from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from tests.reference.dense_sharpness import dense_hessian, l2_of, weights
 from tests.signals.problems import operator_of, tanh_regression, tensor_with, train
+
+
+def weights_of(*tensors: AdaptiveTensor) -> Tensor:
+    return stability_weights(tensors, tensors[0].second_moment)
 
 
 def groups_of(kind: Any, params: list[Tensor], changes: dict[str, Any]) -> Any:
@@ -54,18 +59,30 @@ def test_the_operator_agrees_with_its_dense_twin(make: Any, l2: float) -> None:
 
 def test_it_is_half_the_preconditioned_clipped_step() -> None:
     tensor = tensor_with(v=torch.tensor([4.0, 9.0]), correction=1.0, eps=1.0, clip_factor=0.5)
-    torch.testing.assert_close(stability_weights(tensor), 0.025 / torch.tensor([3.0, 4.0]))
+    torch.testing.assert_close(weights_of(tensor), 0.025 / torch.tensor([3.0, 4.0]))
 
 
 def test_decoupled_decay_takes_its_share_of_the_way_to_the_edge() -> None:
     tensor = tensor_with(v=torch.ones(1), correction=1.0, eps=0.0, shrinkage=0.5)
-    assert float(stability_weights(tensor)) == pytest.approx(0.1 / 1.5)
+    assert float(weights_of(tensor)) == pytest.approx(0.1 / 1.5)
 
 
 def test_without_a_preconditioner_every_coordinate_weighs_the_same() -> None:
     tensor = tensor_with(v=torch.tensor([0.0, 9.0]), is_preconditioned=False)
-    torch.testing.assert_close(stability_weights(tensor), torch.full((2,), 0.05))
+    torch.testing.assert_close(weights_of(tensor), torch.full((2,), 0.05))
 
 
 def test_where_no_step_is_defined_the_weight_is_zero() -> None:
-    assert stability_weights(tensor_with(v=torch.zeros(2), eps=0.0)).tolist() == [0.0, 0.0]
+    assert weights_of(tensor_with(v=torch.zeros(2), eps=0.0)).tolist() == [0.0, 0.0]
+
+
+def test_what_is_weighed_alike_is_weighed_at_once_and_the_rest_by_itself() -> None:
+    tensors = [tensor_with(v=torch.full((2,), float(n)), eps=1e-3 if n > 2 else 1.0) for n in range(5)]
+    expected = torch.cat([weights_of(tensor) for tensor in tensors])
+    torch.testing.assert_close(weights_of(*tensors), expected)
+    assert [len(group) for _, group in weighed_alike(tensors)] == [3, 2]
+    inverses = [
+        alike.inverse_weights([t.denominator_moment for t in group], expected)
+        for alike, group in weighed_alike(tensors)
+    ]
+    torch.testing.assert_close(torch.cat(inverses), 1 / expected)
