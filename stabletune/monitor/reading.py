@@ -108,8 +108,8 @@ class Probe:
         Args:
             closure: recomputes the loss.
             extras: whether to read what else needs products of its own: the curvature along the gradient, the raw
-                sharpness, and S without the ε floor where that has a part in S; done too where S is sought anew. And
-                whether to follow the second vector.
+                sharpness (both also where S is sought anew), and S without the ε floor where that has a part in S.
+                And whether to follow the second vector.
         """
         tensors = read_tensors(self._optimizer)
         if not tensors:
@@ -173,11 +173,11 @@ class Probe:
         with self._preparing():
             operator, floor = PreconditionedHessian(graph, tensors), is_at_floor(tensors, graph.like)
             free = self._read_free(graph, tensors) | {"gradient_norm": norm}
-        extras = extras._replace(gradient=extras.gradient or self._tracker.is_restart_due)
+        is_full = extras.gradient or self._tracker.is_restart_due
         with self._counting_solver(operator):
-            fields, sharpness = self._read_curvature(operator, floor, extras)
+            fields, sharpness = self._read_curvature(operator, floor, extras, is_full=is_full)
         n_products = operator.n_products
-        if extras.gradient and self._raw_tracker is not None:
+        if is_full and self._raw_tracker is not None:
             fields["sharpness"], n_own = self._raw_tracker.measure(graph)
             n_products += n_own
         if sharpness is not None and self.shadows is not None:
@@ -211,9 +211,9 @@ class Probe:
         return None if curvature is None else Foresight(curvature, tuple(params))
 
     def _read_curvature(
-        self, operator: PreconditionedHessian, floor: Tensor, extras: Extras
+        self, operator: PreconditionedHessian, floor: Tensor, extras: Extras, *, is_full: bool
     ) -> tuple[dict[str, Any], Sharpness | None]:
-        along = gradient_curvature(operator) if extras.gradient else None
+        along = gradient_curvature(operator) if is_full else None
         fields: dict[str, Any] = {}
         if along is not None:
             fields["gradient_curvature_ratio"] = finite_or_none(along.ratio)
@@ -221,6 +221,7 @@ class Probe:
         sharpness = self._tracker.measure(operator, along, takes_second=extras.second_vector)
         if sharpness is None:
             return fields, None
+        # not at a restart by itself: a second solver costs as much again
         if extras.gradient or self._masked_tracker.is_free(floor, sharpness):
             fields["sharpness_ratio_masked"] = self._masked_tracker.measure(operator, floor, sharpness)
         fields |= {

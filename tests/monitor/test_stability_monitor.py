@@ -16,6 +16,7 @@ from stabletune.monitor import StabilityMonitor
 from stabletune.optim import InstrumentedAdamW
 from stabletune.records import Measurement
 from tests.reference.dense_sharpness import dense_sharpness
+from tests.signals.problems import Quadratic, train
 
 
 class OneDimensional(nn.Module):
@@ -423,3 +424,17 @@ def test_an_unknown_optimizer_is_refused() -> None:
     model, _, _ = tiny()
     with pytest.raises(MeasurementError, match="but got SGD"):
         StabilityMonitor(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize(("settings", "is_read"), [({"overhead": 0.5}, False), ({"every": 10}, True)])
+def test_a_budgets_first_reading_spends_nothing_on_s_without_the_floor(settings: dict[str, Any], is_read: bool) -> None:
+    hessian = torch.diag(torch.tensor([5.0, 1.0], dtype=torch.float64))
+    model = Quadratic(hessian, torch.tensor([1e-8, 1.0], dtype=torch.float64))
+    optimizer = torch.optim.AdamW([model.theta], lr=1e-9, eps=1e-4)
+    monitor = StabilityMonitor(model, optimizer, **settings)
+    readings = []
+    for _ in range(10):
+        train(optimizer, model.loss, 1)
+        readings.append(monitor.step(1.0, model.loss))
+    first = next(r for r in readings if r is not None and r.sharpness_ratio is not None)
+    assert (first.sharpness_ratio_masked is not None) == is_read

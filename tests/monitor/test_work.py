@@ -13,7 +13,7 @@ def assert_counts(action: object, n_calls: int, flops: int, n_bytes: int) -> Non
     counter = WorkCounter(per_call=1000.0)
     with counter:
         action()  # type: ignore[operator]
-    assert counter.nanoseconds == pytest.approx(1000.0 * n_calls + 0.0125 * flops + 0.025 * n_bytes)
+    assert counter.nanoseconds == pytest.approx(1000.0 * n_calls + 0.009 * flops + 0.025 * n_bytes)
 
 
 def test_calls_flops_and_bytes_are_added_up_and_views_are_free() -> None:
