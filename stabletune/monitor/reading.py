@@ -24,7 +24,6 @@ from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
 from stabletune.signals.sharpness import RawSharpnessTracker
 from stabletune.signals.sharpness_ratio import (
-    RESTART_EVERY,
     MaskedSharpnessTracker,
     Sharpness,
     SharpnessTracker,
@@ -60,7 +59,6 @@ class Probe:
     Args:
         model: whose buffers and modes are kept.
         optimizer: what the loss is seen through.
-        restart_every: after how many readings S is sought anew, unless it is a surprise before.
         is_thorough: see ``SharpnessTracker``.
         shadows: what follows other values of beta2; its bounds come with every S, its exact values on top.
         reads_sharpness: whether the raw sharpness is read too, by products of its own.
@@ -71,7 +69,6 @@ class Probe:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        restart_every: int = RESTART_EVERY,
         is_thorough: bool = False,
         shadows: ShadowReader | None = None,
         reads_sharpness: bool = False,
@@ -79,7 +76,7 @@ class Probe:
         self._model = model
         self._optimizer = optimizer
         self.shadows = shadows
-        self._tracker = SharpnessTracker(is_thorough=is_thorough, restart_every=restart_every)
+        self._tracker = SharpnessTracker(is_thorough=is_thorough)
         self._masked_tracker = MaskedSharpnessTracker(is_thorough=is_thorough)
         self._raw_tracker = RawSharpnessTracker(is_thorough=is_thorough) if reads_sharpness else None
         self._solver_work = 0.0

@@ -18,7 +18,6 @@ from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
-from stabletune.signals.sharpness_ratio import RESTART_EVERY, SELDOM_RESTART_EVERY
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
 
@@ -64,7 +63,6 @@ class StabilityMonitor:
         self._reader = Probe(
             model,
             optimizer,
-            restart_every=SELDOM_RESTART_EVERY if every is None else RESTART_EVERY,
             is_thorough=every == 1,
             shadows=shadows,
             reads_sharpness=sharpness,

@@ -24,7 +24,6 @@ FINE_TOLERANCE = 0.01
 NEAR_EDGE = 0.85
 N_PAIRS = 3
 RESTART_EVERY = 8
-SELDOM_RESTART_EVERY = 16
 THOROUGH_RESTART_EVERY = 4
 FEWEST_PRODUCTS = 4
 FEWEST_FIRST_PRODUCTS = 6
@@ -77,8 +76,8 @@ class SharpnessTracker:
     S = λ_max(W^½ (H + λI) W^½), W as in ``stability_weights``, by ``estimate_top``
 
     A measurement begins with the top vector that the last three make under the weights of now (``FrozenCurvature``),
-    and ends once the estimate is within 1.5 % of what the products prove, 1 % where S is 0.85 or more. Every so many
-    measurements, and at the one after a measurement that did not converge, comes a restart: it takes in the gradient,
+    and ends once the estimate is within 1.5 % of what the products prove, 1 % where S is 0.85 or more. Every eighth
+    measurement, and at the one after a measurement that did not converge, comes a restart: it takes in the gradient,
     makes at least four products, some of them in random directions (the first of all six), and goes on until one more
     changes S by less than the tolerance. So does an estimate that is a surprise, more than 10 % off what was
     foreseen, 20 % where the second vector was followed too; what is remembered stays a direction to look in then.
@@ -91,7 +90,6 @@ class SharpnessTracker:
         seed: of the private generator; global random states are not touched.
         is_thorough: whether every measurement follows the second vector too and settles as a restart does, with a
             restart of at least eight products every fourth time: all 180 readings of that run within 1 %.
-        restart_every: how many measurements from one restart to the next.
         fine_from: the S from which the finer tolerance holds.
     """
 
@@ -100,13 +98,12 @@ class SharpnessTracker:
         seed: int = 0,
         *,
         is_thorough: bool = False,
-        restart_every: int = RESTART_EVERY,
         fine_from: float = NEAR_EDGE,
     ) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._is_thorough = is_thorough
         self._fine_from = fine_from
-        self._restart_every = min(restart_every, THOROUGH_RESTART_EVERY) if is_thorough else restart_every
+        self._restart_every = THOROUGH_RESTART_EVERY if is_thorough else RESTART_EVERY
         self.curvature: FrozenCurvature | None = None
         self._other_share = FIRST_OTHER_SHARE
         self._n_since_restart = 0
