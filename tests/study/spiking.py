@@ -16,6 +16,9 @@ def build(seed, device):
 
 
 def write_spiking_workload(folder, condition):
-    """Write ``spiking.py``; ``condition`` is an expression in ``seed`` and ``calls[0]``."""
+    """Write ``spiking.py``; ``condition`` is an expression in ``seed`` and ``calls[0]``.
+
+    A reading calls the loss up to twice: what is to reach a training step must hold for three calls in a row.
+    """
     (folder / "spiking.py").write_text(SOURCE.replace("SPIKES", condition))
     return ("workload: quadratic", "workload: spiking.py:build"), ("workload_args:", "# workload_args:")
