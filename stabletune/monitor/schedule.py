@@ -105,8 +105,8 @@ class Budget:
     edge    a reading, from all there is, once S may have passed 1 or its fall is over (``Approach``). It asks for 1.5
             readings' worth, as it mostly comes early and has to be followed by another; where S was at the edge a
             moment ago, for one
-            while S is above 1, every 3 steps as long as six could be paid for, else every 4 until a verdict is possible
-            where v̂ is stale
+    above   while S is, every 3 steps as long as six could be paid for, else every 4 until a verdict is possible where
+            v̂ is stale
     looks   S_frozen is asked for when S could be at 1 at its fastest, and a reading could be paid for
     more    a reading takes in the gradient at least every fifth time, and after an episode where three could be paid
             for; the second vector where it is not for the edge, nor in debt

@@ -93,13 +93,7 @@ class SharpnessTracker:
         fine_from: the S from which the finer tolerance holds.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        *,
-        is_thorough: bool = False,
-        fine_from: float = NEAR_EDGE,
-    ) -> None:
+    def __init__(self, seed: int = 0, *, is_thorough: bool = False, fine_from: float = NEAR_EDGE) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._is_thorough = is_thorough
         self._fine_from = fine_from
