@@ -42,7 +42,8 @@ class FrozenCurvature:
 
         While the Hessian stays, these are lower bounds, and the span matters more than its first vector: v̂ rescales
         the coordinates unevenly, so that another mixture is on top. Through a spike of a tanh network on the diabetes
-        data, 20-40 steps, a product with the first of these, from exact pairs, gave S within 0.5 %; the top vector as it was had lost it.
+        data, 20-40 steps, a product with the first of these, from exact pairs, gave S within 0.5 %; the top vector as
+        it was had lost it.
 
         Args:
             root: W'^½, (n,); None where there are no weights.
