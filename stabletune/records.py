@@ -51,6 +51,8 @@ class Measurement:
     v_hat_decay: float | None = None
     update_rms: float | None = None
     gradient_norm: float | None = None
+    oscillation_energy: float | None = None
+    oscillation_refill: float | None = None
     shadow_sharpness_ratios: tuple[ShadowSharpness, ...] | None = None
     sharpness: float | None = None
 

@@ -14,27 +14,29 @@ from torch import Tensor
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import is_maximizing, read_tensors
+from stabletune.signals.oscillation import oscillation
 
 _ROUNDING = 1.01
 
 
 def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Read staleness, update size and gradient norm from ``p.grad``, the gradient of the step just taken.
+    """Read staleness, update size, gradient norm and oscillation from ``p.grad``, the gradient of the step just taken.
 
-    Σ v̂ / Σ g²,  max over tensors of √mean(g² / max(v̂, ε²)),  √Σ g²,  as in ``signals`` but in the state's own precision
+    Σ v̂ / Σ g²,  max over tensors of √mean(g² / max(v̂, ε²)),  √Σ g²,  as in ``signals`` but in the state's own
+    precision, and ``signals.oscillation``
 
     Args:
         optimizer: as it is after its step; nothing of it is changed.
 
     Returns:
-        The fields, ``v_hat_decay`` among them where v averages just these squares; empty where ``p.grad`` does not
-        hold what the step was computed from: gone or zeroed after the step, clipped in place by ``max_grad_norm``, not
-        finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
+        The fields, ``v_hat_decay`` among them where v averages just these squares. Only the oscillation where
+        ``max_grad_norm`` clipped ``p.grad`` in place. Empty where it does not hold what the step was computed from:
+        gone or zeroed after the step, not finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
 
-    Cost: five elementwise passes and one transfer: 0.05-0.25 of a gradient on small networks, less on large ones.
+    Cost: some twenty elementwise passes and two transfers: 0.1-0.4 of a gradient on small networks, less on large ones.
     """
     tensors = [t for t in read_tensors(optimizer) if t.param.grad is not None and t.param.numel() > 0]
-    if not tensors or _is_clipped(optimizer) or any(g.is_sparse for g in _gradients(tensors)):
+    if not tensors or any(g.is_sparse for g in _gradients(tensors)):
         return {}
     with torch.no_grad():
         raw, entering, sums, sums_under_root, scaled = _norms(tensors, sign=-1.0 if is_maximizing(optimizer) else 1.0)
@@ -44,6 +46,9 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
         return {}
     if any(t.entry_share * s > _ROUNDING * v for t, s, v in zip(tensors, squares, sums, strict=True)):
         return {}
+    oscillating = _oscillation(tensors, entering_sign=-1.0 if is_maximizing(optimizer) else 1.0)
+    if _is_clipped(optimizer):
+        return oscillating
     v_hats = [v / t.correction for t, v in zip(tensors, sums_under_root, strict=True)]
     fields = {
         "gradient_norm": math.sqrt(sum(norm * norm for norm in raw)),
@@ -51,7 +56,13 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
         "update_rms": max(norm / math.sqrt(t.param.numel()) for t, norm in zip(tensors, scaled, strict=True)),
     }
     decay = _decay(tensors, squares, sums) if _averages_what_is_left(optimizer, tensors) else None
-    return fields if decay is None else fields | {"v_hat_decay": decay}
+    return oscillating | (fields if decay is None else fields | {"v_hat_decay": decay})
+
+
+def _oscillation(tensors: Sequence[AdaptiveTensor], *, entering_sign: float) -> dict[str, float]:
+    with torch.no_grad():
+        found = oscillation(tensors, _entering(tensors, sign=entering_sign))
+    return {} if found is None else {"oscillation_energy": found.energy, "oscillation_refill": found.refill}
 
 
 def _averages_what_is_left(optimizer: torch.optim.Optimizer, tensors: Sequence[AdaptiveTensor]) -> bool:
@@ -71,6 +82,14 @@ def _decay(tensors: Sequence[AdaptiveTensor], squares: Sequence[float], sums: Se
     return math.log(sum(sums) / total) / math.log(decayed / total)
 
 
+def _entering(tensors: Sequence[AdaptiveTensor], *, sign: float) -> list[Tensor]:
+    """Return what entered the moments: the gradient as descended, with the coupled decay."""
+    return [
+        sign * g + t.l2 * t.param if t.l2 else (g if sign > 0 else -g)
+        for g, t in zip(_gradients(tensors), tensors, strict=True)
+    ]
+
+
 def _gradients(tensors: Sequence[AdaptiveTensor]) -> list[Tensor]:
     return [t.param.grad for t in tensors if t.param.grad is not None]
 
@@ -78,7 +97,7 @@ def _gradients(tensors: Sequence[AdaptiveTensor]) -> list[Tensor]:
 def _norms(tensors: Sequence[AdaptiveTensor], *, sign: float) -> list[list[float]]:
     """Per tensor ‖∇‖, ‖g‖ with the coupled decay, ‖v‖₁, that under the root and ‖g / max(√v̂, ε)‖, fetched together."""
     raw = _gradients(tensors)
-    entering = [sign * g + t.l2 * t.param if t.l2 else g for g, t in zip(raw, tensors, strict=True)]
+    entering = _entering(tensors, sign=sign)
     moments, under_root = [t.second_moment for t in tensors], [t.denominator_moment for t in tensors]
     roots = list(torch._foreach_sqrt(under_root))
     torch._foreach_mul_(roots, [t.correction**-0.5 for t in tensors])

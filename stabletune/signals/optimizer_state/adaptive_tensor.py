@@ -55,7 +55,8 @@ class AdaptiveTensor:
     ``eps`` stands as in √v̂ + ε. ``step_size`` κ is the size of the step, before clipping and P⁻¹, that a gradient
     alternating between g and -g settles at, per g: what decides where the iteration diverges (``stability_weights``).
     ``is_preconditioned`` is False while the step is not divided by √v̂ + ε at all. ``l2``, ``shrinkage`` δ and
-    ``clip_factor`` c are those of ``ParameterState``.
+    ``clip_factor`` c are those of ``ParameterState``. ``first_moment`` is m ← b1 m + (1-b1) g with b1 = ``beta1``; None
+    where the optimizer keeps no such average.
     """
 
     param: Tensor
@@ -71,6 +72,8 @@ class AdaptiveTensor:
     shrinkage: float
     clip_factor: float
     is_preconditioned: bool = True
+    first_moment: Tensor | None = None
+    beta1: float = 0.0
 
     @functools.cached_property
     def v_hat(self) -> Tensor:

@@ -35,6 +35,8 @@ def read_radam(found: ParameterState) -> AdaptiveTensor:
         l2=found.l2,
         shrinkage=found.shrinkage,
         clip_factor=found.clip_factor,
+        first_moment=found.state["exp_avg"],
+        beta1=found.betas[0],
         is_preconditioned=rectification is not None,
     )
 

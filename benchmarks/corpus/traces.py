@@ -1,0 +1,168 @@
+"""The corpus on disk: losses and readings of every run, compactly, in one compressed file.
+
+In and out: ``Trace``. Losses are kept as their logarithms above the floor to 2e-4, as differences, which compress well;
+readings of any sign as float16, readings that span many orders of magnitude as the float16 of their logarithm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabletune.judgement.history import History
+from stabletune.judgement.spikes import SpikeDetector
+from stabletune.records import Episode, Measurement, TrialResult, TrialSpec, WorkloadReference
+
+TRACES = Path(__file__).with_name("traces.npz")
+FORMAT = 1
+RESOLUTION = 2e-4
+_NOT_FINITE = np.iinfo(np.int32).max
+PLAIN = ("sharpness_ratio", "residual", "gradient_curvature_ratio", "alignment", "v_hat_decay")
+LOGARITHMIC = ("v_hat_staleness", "update_rms", "gradient_norm", "oscillation_energy", "oscillation_refill")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One run: what it was, every loss, every reading, and its label from the losses in full precision."""
+
+    family: str
+    spec: TrialSpec
+    loss_floor: float
+    losses: NDArray[np.float64]
+    measurements: tuple[Measurement, ...]
+    episodes: tuple[Episode, ...]
+    diverged: bool
+
+    @property
+    def is_spiky(self) -> bool:
+        return bool(self.episodes) or self.diverged
+
+    @property
+    def onset(self) -> int | None:
+        """The first step of the first spike, or of the divergence; counted from 1."""
+        if self.episodes:
+            return self.episodes[0].start
+        return int(self.losses.size) if self.diverged else None
+
+    def new_history(self) -> History:
+        return History(self.spec, SpikeDetector(self.loss_floor))
+
+
+def trace_of(family: str, result: TrialResult, loss_floor: float) -> Trace:
+    """Keep what is judged of a run."""
+    return Trace(
+        family=family,
+        spec=result.spec,
+        loss_floor=loss_floor,
+        losses=result.losses,
+        measurements=result.measurements,
+        episodes=result.episodes,
+        diverged=result.status == "diverged",
+    )
+
+
+def write_traces(path: Path, traces: Sequence[Trace]) -> None:
+    """Write all runs into one ``.npz``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index = {"version": FORMAT, "runs": [_entry(trace) for trace in traces]}
+    arrays: dict[str, NDArray[Any]] = {
+        "index": np.frombuffer(json.dumps(index).encode(), dtype=np.uint8),
+        "losses": np.concatenate([_encode_losses(trace) for trace in traces]),
+        "steps": np.concatenate([np.diff([m.step for m in t.measurements], prepend=0) for t in traces]).astype(
+            np.int16
+        ),
+    }
+    for name in (*PLAIN, *LOGARITHMIC):
+        columns = [_column(trace, name) for trace in traces]
+        arrays[name] = np.concatenate(columns)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_traces(path: Path) -> list[Trace]:
+    """Read what ``write_traces`` wrote; losses to 2e-4, readings to three digits or so."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    index = json.loads(arrays.pop("index").tobytes().decode())
+    traces, losses_at, readings_at = [], 0, 0
+    for entry in index["runs"]:
+        n_losses, n_readings = entry["n_losses"], entry["n_readings"]
+        losses = _decode_losses(arrays["losses"][losses_at : losses_at + n_losses], entry["loss_floor"])
+        rows = {name: column[readings_at : readings_at + n_readings] for name, column in arrays.items()}
+        traces.append(_decode(entry, losses, rows))
+        losses_at, readings_at = losses_at + n_losses, readings_at + n_readings
+    return traces
+
+
+def _entry(trace: Trace) -> dict[str, Any]:
+    spec = dataclasses.asdict(trace.spec)
+    spec["workload"]["path"] = None  # where the corpus lies differs from machine to machine
+    return {
+        "family": trace.family,
+        "spec": spec,
+        "loss_floor": trace.loss_floor,
+        "n_losses": int(trace.losses.size),
+        "n_readings": len(trace.measurements),
+        "episodes": [dataclasses.asdict(episode) for episode in trace.episodes],
+        "diverged": trace.diverged,
+    }
+
+
+def _gaps(trace: Trace) -> NDArray[np.int16]:
+    return np.diff([m.step for m in trace.measurements], prepend=0).astype(np.int16)
+
+
+def _encode_losses(trace: Trace) -> NDArray[np.int32]:
+    with np.errstate(invalid="ignore"):
+        levels = np.log(trace.losses - trace.loss_floor) / RESOLUTION
+    is_finite = np.isfinite(trace.losses)
+    codes = np.where(is_finite, np.round(np.where(is_finite, levels, 0.0)), 0.0).astype(np.int32)
+    differences = np.diff(codes, prepend=np.int32(0)).astype(np.int32)
+    differences[~is_finite] = _NOT_FINITE
+    return differences
+
+
+def _decode_losses(codes: NDArray[np.int32], floor: float) -> NDArray[np.float64]:
+    is_finite = codes != _NOT_FINITE
+    levels = np.cumsum(np.where(is_finite, codes, 0), dtype=np.int64)
+    return np.where(is_finite, np.exp(levels * RESOLUTION) + floor, np.nan)
+
+
+def _column(trace: Trace, name: str) -> NDArray[np.float16]:
+    values = np.array([np.nan if (v := getattr(m, name)) is None else v for m in trace.measurements], dtype=np.float64)
+    if name in LOGARITHMIC:
+        values = np.where(
+            values > 0, np.log10(np.where(values > 0, values, 1.0)), np.where(values == 0, -np.inf, np.nan)
+        )
+    return np.clip(values, -6e4, 6e4, where=np.isfinite(values), out=values).astype(np.float16)
+
+
+def _decode(entry: dict[str, Any], losses: NDArray[np.float64], rows: dict[str, NDArray[Any]]) -> Trace:
+    spec = TrialSpec(**entry["spec"] | {"workload": WorkloadReference(**entry["spec"]["workload"])})
+    steps = np.cumsum(rows["steps"], dtype=np.int64).tolist()
+    columns = {name: rows[name].astype(np.float64) for name in PLAIN}
+    columns |= {name: 10.0 ** rows[name].astype(np.float64) for name in LOGARITHMIC}
+    measurements = tuple(
+        Measurement(
+            step=step,
+            loss=float(losses[step - 1]),
+            lr=float(spec.params["lr"]),
+            **{name: None if np.isnan(column[i]) else float(column[i]) for name, column in columns.items()},
+        )
+        for i, step in enumerate(steps)
+    )
+    return Trace(
+        family=entry["family"],
+        spec=spec,
+        loss_floor=entry["loss_floor"],
+        losses=losses,
+        measurements=measurements,
+        episodes=tuple(Episode(**episode) for episode in entry["episodes"]),
+        diverged=entry["diverged"],
+    )
