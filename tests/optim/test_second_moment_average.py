@@ -44,9 +44,7 @@ def test_a_schedule_is_adafactors_average_without_bias_correction(beta2: float, 
 
 @pytest.mark.parametrize("settings", [{}, {"exponent": 0.8}, {"oldest": 6}, {"oldest": 6, "exponent": 0.8}])
 @pytest.mark.parametrize("beta2", [0.5, 0.9, 0.999])
-def test_weights_sum_to_one_so_that_steady_gradients_give_their_square(
-    beta2: float, settings: dict[str, Any]
-) -> None:
+def test_weights_sum_to_one_so_that_steady_gradients_give_their_square(beta2: float, settings: dict[str, Any]) -> None:
     assert v_hats([4.0] * 60, beta2, **settings) == pytest.approx([4.0] * 60)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_reset_lets_v_hat_follow_down_without_a_leap_and_up_again() -> None:
         p.grad = torch.full_like(p, scale)
         optimizer.step()
         seen.append(float(optimizer.state[p]["exp_avg_sq"][0]) / (1 - 0.999**t))
-    ratios = [now / before for before, now in zip(seen, seen[1:], strict=False)]
+    ratios = [now / before for before, now in itertools.pairwise(seen)]
     assert min(ratios) > YOUNG / (YOUNG + 1) * 0.99
     assert seen[539] < 2e-3 and seen[500] > 0.99
     assert seen[544] > 0.15
