@@ -34,8 +34,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "beta2 0.95": {"beta2": 0.95},
     "beta2 0.9": {"beta2": 0.9},
     "lr / 3": {"lr_factor": 1 / 3},
-    "update_clip 1, second_moment_reset 5": {"update_clip": 1.0, "second_moment_reset": 5.0},
-    "update_clip 1, beta2 0.95": {"update_clip": 1.0, "beta2": 0.95},
     "max_grad_norm 0.1, beta2 0.95": {"max_grad_norm": 0.1, "beta2": 0.95},
 }
 

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """``build(seed)`` makes the task; ``settings`` are plain AdamW's; ``watch`` gives the loss judged, if not the batch's."""
+    """``build(seed)`` makes it; ``settings`` are plain AdamW's; ``watch`` gives the loss judged, if not the batch's."""
 
     build: Callable[[int], Training]
     settings: Mapping[str, Any]
@@ -89,9 +89,9 @@ def clean_loss(model: torch.nn.Module) -> torch.Tensor:
 
 CLEAN = tuple(part[:500] for part in digits())
 TASKS = {
-    "tanh regression": Task(shipped("tanh_regression"), {"lr": 0.02}, 2000),
+    "tanh regression": Task(shipped("tanh_regression"), {"lr": 0.02}, 1500),
     "diabetes MLP": Task(shipped("diabetes_mlp"), {"lr": 0.01}, 1200),
-    "PINN": Task(shipped("pinn"), {"lr": 0.005}, 1200),
-    "recurrent": Task(recurrent, {"lr": 0.01}, 1200),
-    "bad batches": Task(tabular, {"lr": 0.003}, 1200, clean_loss),
+    "PINN": Task(shipped("pinn"), {"lr": 0.005}, 1000),
+    "recurrent": Task(recurrent, {"lr": 0.01}, 800),
+    "bad batches": Task(tabular, {"lr": 0.003}, 800, clean_loss),
 }
