@@ -8,8 +8,13 @@ import sys
 from typing import Any
 
 WORKLOAD_ARGS = "workload_args."
-MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset")
-_TO_COME = ("second_moment_reset",)
+MITIGATIONS = ("max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset", "beta2_exponent")
+# what v would be with another beta2 is not known beside these
+EXCLUDES_SHADOWS = {
+    "second_moment_clip": "clips by v itself",
+    "second_moment_reset": "judges by v itself",
+    "beta2_exponent": "sets beta2 anew at each step",
+}
 MOST_SHADOWS = 8  # each holds a float per parameter
 
 
@@ -28,7 +33,6 @@ class Hyperparameter:
     includes_low: bool = True
     is_nullable: bool = False
     is_switch: bool = False
-    is_implemented: bool = True
 
     @property
     def rule(self) -> str:
@@ -50,8 +54,8 @@ class Hyperparameter:
         return (self.low < value or (self.includes_low and value == self.low)) and value < self.high
 
 
-def _mitigation(name: str) -> Hyperparameter:
-    return Hyperparameter(name, None, includes_low=False, is_nullable=True, is_implemented=name not in _TO_COME)
+def _mitigation(name: str, *, low: float = 0.0, high: float = math.inf) -> Hyperparameter:
+    return Hyperparameter(name, None, low, high, includes_low=False, is_nullable=True)
 
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
@@ -62,12 +66,15 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         Hyperparameter("beta2", 0.999, high=1.0),
         Hyperparameter("eps", 1e-8),
         Hyperparameter("weight_decay", 1e-2),
-        *map(_mitigation, MITIGATIONS),
+        _mitigation("max_grad_norm"),
+        _mitigation("update_clip"),
+        _mitigation("second_moment_clip"),
+        _mitigation("second_moment_reset", low=1.0),
+        _mitigation("beta2_exponent", high=1.0),
         Hyperparameter("amsgrad", False, is_switch=True),
         Hyperparameter("warmup_ratio", 0.0, high=1.0),
     )
 }
-IMPLEMENTED_MITIGATIONS = tuple(name for name in MITIGATIONS if HYPERPARAMETERS[name].is_implemented)
 
 
 def default_settings() -> dict[str, Any]:

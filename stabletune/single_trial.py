@@ -84,9 +84,7 @@ def _parse(params: Sequence[str], config: Config) -> dict[str, Any]:
         except ValueError:
             problems.append(f"--param: {name}: must be valid YAML, but got {text!r}. Quote it for the shell.")
             continue
-        if hyperparameter is not None and not hyperparameter.is_implemented:
-            problems.append(f"--param: {name} is not implemented in this version, but got {text!r}. Leave it out.")
-        elif hyperparameter is not None and not hyperparameter.accepts(value):
+        if hyperparameter is not None and not hyperparameter.accepts(value):
             problems.append(f"--param: {name}: {hyperparameter.rule}, but got {text!r}. Give another value.")
         values[name] = value
     problems += _workload_problems(values, config)

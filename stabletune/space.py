@@ -149,9 +149,6 @@ class _RangeParser:
         self.problems: list[str] = []
 
     def parse(self, written: Any) -> Range | None:
-        if self.hyperparameter is not None and not self.hyperparameter.is_implemented:
-            self._refuse("is not implemented in this version of stabletune", written, "Remove this key.")
-            return None
         if not isinstance(written, dict):
             rule = "must be {low, high, scale} or {choices: [...]}"
             remedy = "A single value belongs in baseline."

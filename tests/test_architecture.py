@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stabletune.hyperparameters import HYPERPARAMETERS
+from stabletune.hyperparameters import MITIGATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "stabletune"
@@ -161,14 +162,34 @@ def test_help_and_list_load_neither_torch_nor_ray_nor_optuna(arguments: list[str
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
 
 
-def test_contributing_lists_every_place_that_knows_a_mitigation() -> None:
+def names_a_mitigation(path: Path) -> bool:
+    """Whether a file says the name of a mitigation, or handles many by a name for all of them."""
+    names = (*MITIGATIONS, "amsgrad", "MITIGATIONS", "BY_TENSOR", "EXCLUDES_SHADOWS", "second_moment_average")
+    return re.search(rf"\b({'|'.join(names)})\b", path.read_text(encoding="utf-8")) is not None
+
+
+def listed_for_mitigations() -> list[str]:
+    """The places in CONTRIBUTING.md's table of what a new mitigation touches."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    mitigations = ("update_clip", "second_moment_clip")
-    assert all(name in HYPERPARAMETERS for name in mitigations)
-    for path in MODULES:
-        if any(name in path.read_text(encoding="utf-8") for name in mitigations):
-            known = {
-                f"stabletune/{place(path)}",
-                *(f"stabletune/{place(p)}/" for p in path.parents if p.is_relative_to(PACKAGE)),
-            }
-            assert any(f"`{name}`" in text for name in known), f"{place(path)} is missing in CONTRIBUTING.md"
+    section = text.partition("## Adding a mitigation")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE)
+
+
+def test_contributing_lists_every_place_that_knows_a_mitigation() -> None:
+    listed = tuple(listed_for_mitigations())
+    knowing = [f"stabletune/{place(path)}" for path in MODULES if names_a_mitigation(path)]
+    assert knowing and not [where for where in knowing if not where.startswith(listed)]
+
+
+def test_every_place_that_contributing_lists_for_mitigations_knows_one() -> None:
+    for where in listed_for_mitigations():
+        path = ROOT / where
+        assert path.exists(), where
+        files = [p for p in path.rglob("*.py")] if path.is_dir() else [path]
+        assert any(names_a_mitigation(file) for file in files), where
+
+
+def test_every_mitigation_has_a_range_a_twin_a_benchmark_and_its_formula_on_paper() -> None:
+    for where in ("search_spaces/adam_full.yaml", "benchmarks/bench_mitigations.py", "docs/mitigations.md"):
+        text = (ROOT / where).read_text(encoding="utf-8")
+        assert not [name for name in (*MITIGATIONS, "amsgrad") if name not in text], where

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from stabletune.hyperparameters import HYPERPARAMETERS, default_settings
+from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS, default_settings
 
 
 def test_defaults_are_those_of_torch() -> None:
@@ -19,7 +19,7 @@ def test_defaults_are_those_of_torch() -> None:
 
 def test_mitigations_and_warm_up_are_off_by_default() -> None:
     settings = default_settings()
-    assert {settings[name] for name in settings if name.endswith(("clip", "reset", "norm"))} == {None}
+    assert {settings[name] for name in MITIGATIONS} == {None} and settings["amsgrad"] is False
     assert settings["warmup_ratio"] == 0.0
 
 
@@ -46,6 +46,9 @@ def test_every_default_keeps_its_own_rule() -> None:
         ("max_grad_norm", 0),
         ("update_clip", -1.0),
         ("second_moment_clip", 0.0),
+        ("second_moment_reset", 1.0),
+        ("beta2_exponent", 0.0),
+        ("beta2_exponent", 1.0),
         ("amsgrad", 1),
         ("amsgrad", None),
         ("warmup_ratio", 1.0),
@@ -67,4 +70,5 @@ def test_rules_read_as_sentences() -> None:
     assert HYPERPARAMETERS["beta2"].rule == "0 <= beta2 < 1 must hold"
     assert HYPERPARAMETERS["lr"].rule == "0 < lr must hold"
     assert HYPERPARAMETERS["update_clip"].rule == "0 < update_clip must hold, or null to switch it off"
+    assert HYPERPARAMETERS["second_moment_reset"].rule == "1 < second_moment_reset must hold, or null to switch it off"
     assert HYPERPARAMETERS["amsgrad"].rule == "must be true or false"

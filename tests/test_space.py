@@ -139,7 +139,8 @@ def test_membership_asks_every_range() -> None:
         ("weight_decay", {"choices": [2**2000]}, "choices[0]: must be a finite number"),
         ("weight_decay", {"low": 0, "high": 2**2000}, "weight_decay.high: must be a finite number"),
         ("amsgrad", {"low": 0, "high": 1}, "search_space.amsgrad: must be {choices: [true, false]}"),
-        ("second_moment_reset", {"choices": [None, 100]}, "is not implemented in this version of stabletune"),
+        ("second_moment_reset", {"choices": [None, 1]}, "1 < second_moment_reset must hold"),
+        ("beta2_exponent", {"low": 0.5, "high": 1}, "0 < low < high < 1 must hold"),
     ],
 )
 def test_a_range_that_breaks_a_rule_says_which(name: str, written: Any, said: str) -> None:

@@ -17,7 +17,7 @@ from stabletune.config.preflight import FoundWorkload, check_workload, find_work
 from stabletune.config.sections import Rule, Section
 from stabletune.document import Document, apply_overrides, dotted, read_document
 from stabletune.errors import ConfigError
-from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
+from stabletune.hyperparameters import EXCLUDES_SHADOWS, HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.space import SearchSpace, load_search_space, parse_search_space
 
 _MAPPINGS = ("workload_args", "baseline", "budget", "objective", "schedule", "signals", "resources")
@@ -138,10 +138,6 @@ class _Reader:
             if hyperparameter is None:
                 if not name.startswith(WORKLOAD_ARGS):
                     yield self.document.unknown(keys, HYPERPARAMETERS)
-            elif not hyperparameter.is_implemented:
-                if value is not None:
-                    rule = "is not implemented in this version of stabletune, so it must be null"
-                    yield self.document.problem(keys, rule, value, "Remove this key.")
             elif not hyperparameter.accepts(value):
                 yield self.document.problem(keys, hyperparameter.rule, value, "Give the value in use today.")
 
@@ -159,13 +155,14 @@ class _Reader:
             yield self.document.problem(("storage",), "must be an SQLAlchemy URL", storage, remedy)
 
     def _shadow_problems(self, space: SearchSpace | None, baseline: dict[str, Any]) -> Iterator[str]:
-        signals, clip = self.data.get("signals"), "second_moment_clip"
+        signals = self.data.get("signals")
         if not isinstance(signals, dict) or signals.get("shadow_beta2") is None:
             return
-        if baseline.get(clip) is not None or (space is not None and clip in space.ranges):
-            rule = f"must be null with {clip} in search_space or baseline, which clips by v itself"
-            keys = ("signals", "shadow_beta2")
-            yield self.document.problem(keys, rule, signals["shadow_beta2"], "Remove one of the two.")
+        for name, reason in EXCLUDES_SHADOWS.items():
+            if baseline.get(name) is not None or (space is not None and name in space.ranges):
+                rule = f"must be null with {name} in search_space or baseline, which {reason}"
+                keys = ("signals", "shadow_beta2")
+                yield self.document.problem(keys, rule, signals["shadow_beta2"], "Remove one of the two.")
 
     def _field_problem(self, error: Any) -> str | None:
         """A pydantic error in the reader's words; None where the other checks have said it."""

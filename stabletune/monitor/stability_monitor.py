@@ -90,8 +90,8 @@ class StabilityMonitor:
         """Count a step and measure if it is due; call it after ``optimizer.step()``.
 
         With an overhead, some steps between measurements yield one of the fields without curvature alone, read from the
-        gradients that the step left in ``p.grad``; not with a ``probe``, nor where these are gone or were clipped by
-        ``max_grad_norm``.
+        gradients that the step left in ``p.grad``; not with a ``probe``, nor where these are gone or were clipped in
+        place by the optimizer.
 
         Args:
             loss: the step's loss, a number or a scalar tensor (read only when a measurement is due).

@@ -1,8 +1,8 @@
-"""One AdamW step with per-tensor update clipping and second-moment clipping, over lists of tensors.
+"""One AdamW step with the mitigations that act on single tensors, over lists of tensors.
 
 In: the gradients in ``p.grad`` and one parameter group. Out: parameters and state changed in place, and the factor by
 which each tensor's learning rate was shrunk. Same order of operations as torch's foreach AdamW, so that the bits agree
-as long as neither rule bites.
+as long as no rule bites.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stabletune.optim.second_moment_average import second_moment_average
 from stabletune.optim.second_moment_clip import clip_by_second_moment
+from stabletune.optim.second_moment_reset import AGE, reset_stale_memories
 
+BY_TENSOR = ("update_clip", "second_moment_clip", "second_moment_reset", "beta2_exponent")  # torch's step has none
 State = MutableMapping[Tensor, dict[str, Any]]
 
 
@@ -42,15 +45,16 @@ def update_clip_factors(grads: list[Tensor], roots: list[Tensor], *, limit: floa
 
 
 def clipped_adamw_step(group: dict[str, Any], state: State) -> dict[Tensor, Tensor]:
-    """Take one AdamW step for one group with ``update_clip`` and ``second_moment_clip``.
+    """Take one AdamW step for one group with all mitigations but ``max_grad_norm``.
 
-    m ← b1 m + (1-b1) g,  v ← b2 v + (1-b2) g²,  θ ← θ - c η (λ θ + m̂ / (√v̂ + ε))
+    m ← b1 m + (1-b1) g,  v ← b v + s g²,  θ ← θ - c η (λ θ + m̂ / (√v̂ + ε)),  v̂ = v / (1-b2^t)
 
-    with g clipped by ``second_moment_clip`` before both moments and c of ``update_clip_factors``; the decay uses the
-    same shrunk learning rate. With amsgrad, v̂ is the running maximum, for c too.
+    with g clipped by ``second_moment_clip`` before both moments, b and s of ``second_moment_average`` (b2 and 1-b2
+    without a schedule or a reset) and c of ``update_clip_factors``; the decay uses the same shrunk learning rate. With
+    amsgrad, v̂ is the running maximum, for c too, and a reset lowers it never.
 
     Args:
-        group: a parameter group with torch's AdamW keys and the two mitigations' (None is off).
+        group: a parameter group with torch's AdamW keys and those of the mitigations (None is off).
         state: the optimizer's state, filled on a parameter's first step.
 
     Returns:
@@ -61,6 +65,9 @@ def clipped_adamw_step(group: dict[str, Any], state: State) -> dict[Tensor, Tens
         return {}
     states = [_state_of(p, state, group) for p in params]
     grads = _gradients(params, states, group)
+    if group["second_moment_reset"] is not None:
+        beta2 = float(group["betas"][1])
+        reset_stale_memories(grads, states, limit=float(group["second_moment_reset"]), beta2=beta2)
     roots = _advance_moments(grads, states, group)
     factors: list[Tensor] = []
     if group["update_clip"] is not None:
@@ -80,8 +87,9 @@ def _advance_moments(grads: list[Tensor], states: list[dict[str, Any]], group: d
     beta1, beta2 = (float(beta) for beta in group["betas"])
     torch._foreach_lerp_([s["exp_avg"] for s in states], grads, 1 - beta1)
     second_moments = [s["exp_avg_sq"] for s in states]
-    torch._foreach_mul_(second_moments, beta2)
-    torch._foreach_addcmul_(second_moments, grads, grads, 1 - beta2)
+    decays, shares = zip(*(_next_average(s, group) for s in states), strict=True)
+    torch._foreach_mul_(second_moments, decays)
+    torch._foreach_addcmul_(second_moments, grads, grads, shares)
     if group["amsgrad"]:
         maxima = [s["max_exp_avg_sq"] for s in states]
         torch._foreach_maximum_(maxima, second_moments)
@@ -90,6 +98,18 @@ def _advance_moments(grads: list[Tensor], states: list[dict[str, Any]], group: d
     roots = list(torch._foreach_sqrt(second_moments))
     torch._foreach_div_(roots, [(1 - beta2 ** float(s["step"])) ** 0.5 for s in states])
     return roots
+
+
+def _next_average(entry: dict[str, Any], group: dict[str, Any]) -> tuple[float, float]:
+    """Decay and share of v for the step about to be counted; the age of a reset v grows with it."""
+    if AGE in entry:
+        entry[AGE] += 1
+    return second_moment_average(
+        int(entry["step"]) + 1,
+        beta2=float(group["betas"][1]),
+        exponent=group["beta2_exponent"],
+        age=entry.get(AGE) if group["second_moment_reset"] is not None else None,
+    )
 
 
 def _decay(params: list[Tensor], factors: list[Tensor], group: dict[str, Any]) -> None:
@@ -120,8 +140,8 @@ def _state_of(param: Tensor, state: State, group: dict[str, Any]) -> dict[str, A
     if torch.is_complex(param) or (param.grad is not None and param.grad.is_sparse):
         kind = "complex parameters" if torch.is_complex(param) else "sparse gradients"
         raise ValueError(
-            f"InstrumentedAdamW: update_clip and second_moment_clip need real, dense gradients, but got {kind}. "
-            "Leave both at None for this parameter group."
+            f"InstrumentedAdamW: {', '.join(BY_TENSOR)} need real, dense gradients, but got {kind}. "
+            "Leave them at None for this parameter group."
         )
     entry = state[param]
     if not entry:

@@ -1,7 +1,7 @@
 """torch's AdamW with the mitigations stabletune searches over, each off by default.
 
-In: what ``torch.optim.AdamW`` takes, plus three limits. Out: the same steps as torch's, bit for bit, while all limits
-are off; ``clip_factor`` tells the signals how much the last step was shrunk.
+In: what ``torch.optim.AdamW`` takes, plus five mitigations. Out: the same steps as torch's, bit for bit, while all are
+off; ``clip_factor`` tells the signals how much the last step was shrunk.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from stabletune.hyperparameters import IMPLEMENTED_MITIGATIONS
-from stabletune.optim.clipped_adamw import clipped_adamw_step
+from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS
+from stabletune.optim.clipped_adamw import BY_TENSOR, clipped_adamw_step
 
 
 class InstrumentedAdamW(torch.optim.AdamW):
-    """AdamW with optional gradient, update and second-moment clipping.
+    """AdamW with optional clipping and other ways to keep the second moment with its gradients.
 
-    With all three off it takes the steps of ``torch.optim.AdamW`` bit for bit, through the same code. ``state_dict``
-    is torch's plus the three limits in each group; those of ``torch.optim.Adam`` and ``AdamW`` load too.
+    With all off it takes the steps of ``torch.optim.AdamW`` bit for bit, through the same code. ``state_dict`` is
+    torch's plus the mitigations in each group, and ``second_moment_reset``'s memory in the state; those of
+    ``torch.optim.Adam`` and ``AdamW`` load too, and torch's load this one, with the same v̂.
 
     Args:
         params: as torch.
@@ -33,11 +34,13 @@ class InstrumentedAdamW(torch.optim.AdamW):
         max_grad_norm: global norm over all groups, exactly ``clip_grad_norm_`` before the step (``p.grad`` is changed).
         update_clip: d of StableAdamW (arXiv:2304.13013): lr / max(1, rms/d) per tensor; d = 1 there.
         second_moment_clip: θ of SPAM (arXiv:2501.06842): g² at most θ v̂ of the step before; θ = 5,000 there.
+        second_moment_reset: τ > 1: a v̂ that exceeds its gradients' squares τ times for some steps forgets them.
+        beta2_exponent: 0 < c < 1 of Adafactor (arXiv:1804.04235): min(beta2, 1 - t^-c) for beta2; c = 0.8 there.
         maximize: as torch.
-        foreach: as torch; update_clip and second_moment_clip always use lists of tensors.
-        capturable: as torch; not with update_clip or second_moment_clip.
-        differentiable: as torch; not with update_clip or second_moment_clip.
-        fused: as torch; not with update_clip or second_moment_clip.
+        foreach: as torch; every mitigation but max_grad_norm always uses lists of tensors.
+        capturable: as torch, and so are differentiable and fused; of the mitigations, beside max_grad_norm only.
+        differentiable: see capturable.
+        fused: see capturable.
 
     Raises:
         ValueError: a value outside the rules above.
@@ -55,6 +58,8 @@ class InstrumentedAdamW(torch.optim.AdamW):
         max_grad_norm: float | None = None,
         update_clip: float | None = None,
         second_moment_clip: float | None = None,
+        second_moment_reset: float | None = None,
+        beta2_exponent: float | None = None,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -65,6 +70,8 @@ class InstrumentedAdamW(torch.optim.AdamW):
             "max_grad_norm": max_grad_norm,
             "update_clip": update_clip,
             "second_moment_clip": second_moment_clip,
+            "second_moment_reset": second_moment_reset,
+            "beta2_exponent": beta2_exponent,
         }
         self._grad_norm: Tensor | None = None
         self._update_factors: dict[Tensor, Tensor] = {}
@@ -87,8 +94,8 @@ class InstrumentedAdamW(torch.optim.AdamW):
             self._step_supports_amp_scaling = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; it may set its own ``update_clip`` and ``second_moment_clip``."""
-        for name in IMPLEMENTED_MITIGATIONS:
+        """Add a group; it may set every mitigation but ``max_grad_norm`` for itself."""
+        for name in MITIGATIONS:
             param_group.setdefault(name, self._limits[name])
         _check_limits(param_group, self.defaults)
         if param_group["max_grad_norm"] != self._limits["max_grad_norm"]:
@@ -103,7 +110,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
         """Take one step; ``closure``, if given, recomputes the loss and its gradients first."""
         self._forget_last_step()
         groups = self.param_groups
-        if all(group[name] is None for group in groups for name in IMPLEMENTED_MITIGATIONS):
+        if all(group[name] is None for group in groups for name in MITIGATIONS):
             return _torch_step(self, closure)
         loss = None
         if closure is not None:
@@ -112,7 +119,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
         limit = groups[0]["max_grad_norm"]
         if limit is not None:
             self._grad_norm = torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], limit)
-        if all(group["update_clip"] is None and group["second_moment_clip"] is None for group in groups):
+        if all(group[name] is None for group in groups for name in BY_TENSOR):
             _torch_step(self, None)
             return loss
         for group in groups:
@@ -141,7 +148,7 @@ class InstrumentedAdamW(torch.optim.AdamW):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a ``state_dict`` of this class, ``torch.optim.AdamW`` or ``Adam``; limits it lacks stay as they are."""
-        limits = [{name: group[name] for name in IMPLEMENTED_MITIGATIONS} for group in self.param_groups]
+        limits = [{name: group[name] for name in MITIGATIONS} for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, kept in zip(self.param_groups, limits, strict=True):
             for name, value in kept.items():
@@ -151,7 +158,10 @@ class InstrumentedAdamW(torch.optim.AdamW):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a copy, where the last step is forgotten."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._limits = {name: self.defaults[name] for name in IMPLEMENTED_MITIGATIONS}
+        self._limits = {name: self.defaults.setdefault(name) for name in MITIGATIONS}
+        for group in self.param_groups:
+            for name, value in self._limits.items():
+                group.setdefault(name, value)
         self._forget_last_step()
 
     def _forget_last_step(self) -> None:
@@ -168,20 +178,18 @@ def _torch_step(optimizer: torch.optim.AdamW, closure: Callable[[], Any] | None)
 
 
 def _check_limits(group: dict[str, Any], defaults: dict[str, Any]) -> None:
-    for name in IMPLEMENTED_MITIGATIONS:
-        value = group[name]
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    for name in MITIGATIONS:
+        known = HYPERPARAMETERS[name]
+        if not known.accepts(group[name]):
+            below = "finite" if known.high == float("inf") else f"below {known.high:g}"
             raise ValueError(
-                f"InstrumentedAdamW: {name} must be a finite number above 0, or None, but got {value!r}. "
-                "Use None to switch it off."
+                f"InstrumentedAdamW: {name} must be a number above {known.low:g} and {below}, or None, "
+                f"but got {group[name]!r}. Use None to switch it off."
             )
-    if group["update_clip"] is None and group["second_moment_clip"] is None:
-        return
-    for flag in ("capturable", "differentiable", "fused"):
+    in_force = [name for name in BY_TENSOR if group[name] is not None]
+    for flag in ("capturable", "differentiable", "fused") if in_force else ():
         if group.get(flag, defaults.get(flag)):
             raise ValueError(
-                f"InstrumentedAdamW: update_clip and second_moment_clip exclude {flag}, but got {flag}=True. "
-                "Leave the flag out."
+                f"InstrumentedAdamW: {', '.join(BY_TENSOR)} exclude {flag}, "
+                f"but got {flag}=True beside {in_force[0]}={group[in_force[0]]!r}. Leave the flag out."
             )

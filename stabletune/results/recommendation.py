@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stabletune.errors import OutputFolderError
-from stabletune.hyperparameters import MITIGATIONS
+from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS
 from stabletune.records import FORMAT_VERSION
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
@@ -128,18 +128,9 @@ def _problems(content: Mapping[str, Any]) -> Iterable[str]:
 def _number_problem(name: str, value: Any) -> Iterable[str]:
     if value is None and name in MITIGATIONS:
         return
-    rule = _rule(name)
-    number = _number(value)
-    if number is None or not rule[1](number):
-        yield f"settings.{name}: {rule[0]} must hold, but got {value!r}. Restore the value that was recommended."
-
-
-def _rule(name: str) -> tuple[str, Any]:
-    if name in ("beta1", "beta2"):
-        return f"0 <= {name} < 1", lambda number: 0 <= number < 1
-    if name in MITIGATIONS or name == "lr":
-        return f"{name} > 0", lambda number: number > 0
-    return f"{name} >= 0", lambda number: number >= 0
+    known, number = HYPERPARAMETERS[name], _number(value)
+    if number is None or not known.accepts(number):
+        yield f"settings.{name}: {known.rule}, but got {value!r}. Restore the value that was recommended."
 
 
 def _schedule_problems(schedule: Any) -> Iterable[str]:

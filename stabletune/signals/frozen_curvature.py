@@ -107,13 +107,11 @@ class Foresight:
 def fastest_growth(tensors: Sequence[AdaptiveTensor]) -> float:
     """Return the largest d log S / dt that v̂ alone gives, without new gradients: -½ log(v̂_{t+1} / v̂_t).
 
-    v̂_{t+1} / v̂_t = b2 (1-b2^t) / (1-b2^{t+1})  with bias correction, b2 without; 0 for a sum that never decays
+    v̂_{t+1} / v̂_t = b2 / (b2 + s),  s = (1-b2) / (1-b2^t)  with bias correction and 1-b2 without: what a gradient of now
+    weighs in v̂, after a reset too; 0 for a sum that never decays
     """
     rates = [0.0]
     for tensor in tensors:
-        beta2 = tensor.beta2
-        if 0 < beta2 < 1:
-            is_corrected = tensor.correction < 1
-            now, then = (1 - beta2**t if is_corrected else 1.0 for t in (tensor.n_steps, tensor.n_steps + 1))
-            rates.append(-0.5 * math.log(beta2 * now / then))
+        if 0 < tensor.beta2 < 1:
+            rates.append(0.5 * math.log1p(tensor.entry_share / tensor.correction / tensor.beta2))
     return max(rates)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from stabletune.errors import MeasurementError
-from stabletune.hyperparameters import MOST_SHADOWS
+from stabletune.hyperparameters import EXCLUDES_SHADOWS, MOST_SHADOWS
 from stabletune.optim.clipped_adamw import update_clip_factors
 from stabletune.optim.instrumented_adamw import InstrumentedAdamW
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
@@ -47,7 +47,7 @@ class ShadowSecondMoments:
     A counterfactual: parameters, gradients and t are those of the run, which another beta2 would change in time.
 
     Args:
-        optimizer: torch's Adam or AdamW, or InstrumentedAdamW without ``second_moment_clip``.
+        optimizer: torch's Adam or AdamW, or InstrumentedAdamW without the mitigations in ``EXCLUDES_SHADOWS``.
         beta2: at most 8 different values, each 0 < beta2' < 1.
         meter: entered round every update, so that its work can be counted.
 
@@ -82,7 +82,7 @@ class ShadowSecondMoments:
         """Return each tensor as it would be with this beta2', its clip factor included.
 
         Raises:
-            MeasurementError: ``second_moment_clip`` has been switched on: what enters v would depend on v' itself.
+            MeasurementError: a mitigation that excludes shadows has been switched on.
         """
         _check_optimizer(self._optimizer)
         index = self.beta2.index(beta2)
@@ -209,9 +209,10 @@ def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
             f"StabilityMonitor: with shadow_beta2 the optimizer must be torch.optim.Adam, torch.optim.AdamW or "
             f"stabletune.InstrumentedAdamW, but got {type(optimizer).__name__}. Leave shadow_beta2 out."
         )
-    clips = [group["second_moment_clip"] for group in optimizer.param_groups if group.get("second_moment_clip")]
-    if clips:
-        raise MeasurementError(
-            "StabilityMonitor: with shadow_beta2 second_moment_clip must be None, since it clips by v itself, "
-            f"but got {clips[0]}. Leave out one of the two."
-        )
+    for group in optimizer.param_groups:
+        for name, reason in EXCLUDES_SHADOWS.items():
+            if group.get(name) is not None:
+                raise MeasurementError(
+                    f"StabilityMonitor: with shadow_beta2 {name} must be None, since it {reason}, "
+                    f"but got {group[name]}. Leave out one of the two."
+                )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from stabletune.errors import MeasurementError, WorkloadError
-from stabletune.hyperparameters import IMPLEMENTED_MITIGATIONS
+from stabletune.hyperparameters import MITIGATIONS
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.monitor.stability_monitor import StabilityMonitor
@@ -29,7 +29,7 @@ _OPTIMIZER_KEYWORDS = (
     "eps",
     "weight_decay",
     "amsgrad",
-    *IMPLEMENTED_MITIGATIONS,
+    *MITIGATIONS,
 )
 
 

@@ -38,6 +38,7 @@ def test_settings_are_defaults_then_schedule_then_baseline_then_params(write: Wr
         "update_clip": None,
         "second_moment_clip": None,
         "second_moment_reset": None,
+        "beta2_exponent": None,
         "amsgrad": False,
         "warmup_ratio": 0.1,
     }

@@ -151,7 +151,11 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
         ("baseline: [1]", "baseline: must map hyperparameters to values, but got [1]."),
         ("baseline: {beta1: 1}", "baseline.beta1: 0 <= beta1 < 1 must hold, but got 1."),
         ("baseline: {amsgrad: 1}", "baseline.amsgrad: must be true or false, but got 1."),
-        ("baseline: {second_moment_reset: 9}", "baseline.second_moment_reset: is not implemented in this version"),
+        (
+            "baseline: {second_moment_reset: 1}",
+            "1 < second_moment_reset must hold, or null to switch it off, but got 1.",
+        ),
+        ("baseline: {beta2_exponent: 1}", "0 < beta2_exponent < 1 must hold, or null to switch it off, but got 1."),
         ("budget: 3", "budget: must be a mapping, but got 3. Its keys: trials, trial_steps,"),
         ("budget: {trial_steps: 3000}", "budget.trial_steps: must be at most full_steps, which is 2500, but got 3000."),
         ("budget: {confirm_seeds: 0}", "budget.confirm_seeds: must be a whole number of at least 1"),
@@ -187,6 +191,11 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
             "signals.shadow_beta2: must be null with second_moment_clip in search_space or baseline, which clips by v "
             "itself, but got [0.9].",
         ),
+        (
+            "signals: {shadow_beta2: [0.9]}\nbaseline: {beta2_exponent: 0.8}",
+            "signals.shadow_beta2: must be null with beta2_exponent in search_space or baseline, which sets beta2 anew "
+            "at each step, but got [0.9].",
+        ),
         ("signals: {overhead: 0}", "signals.overhead: must lie in 0 < overhead <= 1, but got 0."),
         ("signals: {overhead: true}", "signals.overhead: must lie in 0 < overhead <= 1, but got true."),
         ("sampler: hyperband", "sampler: must be one of cmaes, gp, nsga2, qmc, random, tpe, but got 'hyperband'."),
@@ -219,7 +228,7 @@ def test_a_value_that_breaks_a_rule_says_which_and_where(write: Writer, line: st
         "resources: {gpus_per_trial: 0.25, cpus_per_trial: 0.5, address: auto}",
         "resources: {gpus_per_trial: 2, address: 'head-node:6379'}",
         "resources: {address: 'ray://10.0.0.1:10001'}",
-        "baseline: {lr: 1e-3, eps: 0, beta1: 0, max_grad_norm: 1, amsgrad: true, second_moment_reset: null}",
+        "baseline: {lr: 1e-3, eps: 0, beta1: 0, max_grad_norm: 1, amsgrad: true, second_moment_reset: 2}",
         "baseline: {lr: 5.0, workload_args.width: 3}",
         "storage: sqlite:///study.db",
     ],

@@ -16,7 +16,7 @@ from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.results.exporters import export
 from stabletune.results.recommendation import Recommendation
-from stabletune.space import list_search_spaces
+from stabletune.space import list_search_spaces, load_search_space
 from stabletune.study.executors import load_executor
 from stabletune.study.samplers import load_sampler
 from stabletune.trial.verdict import Verdict
@@ -39,6 +39,7 @@ SETTINGS = {
     "update_clip": None,
     "second_moment_clip": None,
     "second_moment_reset": None,
+    "beta2_exponent": None,
     "amsgrad": False,
     "schedule": {"name": "cosine", "warmup_ratio": 0.1},
 }
@@ -167,3 +168,7 @@ def test_a_search_space_can_be_named_in_a_config_and_holds_ranges(name, tmp_path
     (tmp_path / "config.yaml").write_text(f"name: contract\nworkload: quadratic\nsearch_space: {name}\n")
     ranges = load_config(tmp_path / "config.yaml").search_space.ranges
     assert "lr" in ranges and set(ranges) <= set(HYPERPARAMETERS)
+
+
+def test_the_full_search_space_leaves_out_nothing_but_the_schedule():
+    assert load_search_space("adam_full").ranges.keys() == HYPERPARAMETERS.keys() - {"warmup_ratio"}

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from stabletune.optim import InstrumentedAdamW
+from tests.reference.mitigated_adamw import MitigatedAdamW
+from tests.reference.mitigated_adamw import Tensor as NaiveTensor
 
 
 def stable_adamw_twin(
@@ -60,6 +64,38 @@ def test_update_clip_is_stable_adamw_as_written(amsgrad: bool, d: float) -> None
         torch.testing.assert_close(p.detach(), expected)
         assert factors == pytest.approx(expected_factors)
         assert min(factors) < 0.9
+
+
+ALONE: list[dict[str, Any]] = [
+    {"second_moment_clip": 3.0},
+    {"second_moment_reset": 4.0},
+    {"beta2_exponent": 0.8},
+    {"beta2_exponent": 0.3},
+]
+TOGETHER = [
+    {"second_moment_reset": 4.0, "beta2_exponent": 0.6},
+    {"second_moment_reset": 4.0, "second_moment_clip": 3.0, "update_clip": 0.7},
+    {"second_moment_reset": 2.0, "beta2_exponent": 0.8, "second_moment_clip": 3.0, "update_clip": 0.7},
+]
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("settings", [*ALONE, *TOGETHER], ids=lambda settings: ",".join(settings))
+def test_every_mitigation_is_its_formula_coordinate_by_coordinate(settings: dict[str, Any], amsgrad: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    common: dict[str, Any] = {"lr": 0.1, "betas": (0.8, 0.97), "eps": 1e-6, "weight_decay": 0.2, "amsgrad": amsgrad}
+    params = [torch.nn.Parameter(torch.randn(n, generator=draw, dtype=torch.float64)) for n in (5, 3)]
+    twins = [NaiveTensor(p.tolist()) for p in params]
+    optimizer, twin = InstrumentedAdamW(params, **common, **settings), MitigatedAdamW(**common, **settings)
+    for scale in [1.0] * 15 + [0.05] * 12 + [3.0] * 2 + [0.2] * 8 + [1e-3] * 6 + [1.0] * 5:
+        for p, naive in zip(params, twins, strict=True):
+            p.grad = scale * torch.randn(p.shape, generator=draw, dtype=torch.float64)
+            twin.step(naive, p.grad.tolist())
+        optimizer.step()
+    for p, naive in zip(params, twins, strict=True):
+        torch.testing.assert_close(p.detach(), torch.tensor(naive.values, dtype=torch.float64))
+    if "second_moment_reset" in settings:
+        assert all(naive.age < naive.t for naive in twins)
 
 
 def test_a_zero_gradient_with_zero_eps_stays_finite() -> None:

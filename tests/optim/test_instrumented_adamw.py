@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from stabletune.hyperparameters import MITIGATIONS
 from stabletune.optim import InstrumentedAdamW
+from stabletune.optim.clipped_adamw import BY_TENSOR
 from tests.optim.nets import losses_of, net, parameters_equal, train
 
 FLAGS = [{}, {"foreach": True}, {"foreach": False}, {"fused": True}]
@@ -44,7 +46,7 @@ def test_max_grad_norm_is_clip_grad_norm_before_the_step_bit_for_bit(flags: dict
     assert parameters_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("limits", [{"update_clip": 1e9}, {"second_moment_clip": 1e30}])
+@pytest.mark.parametrize("limits", [{"update_clip": 1e9}, {"second_moment_clip": 1e30}, {"second_moment_reset": 1e30}])
 @pytest.mark.parametrize("settings", [{}, {"amsgrad": True}, {"weight_decay": 0.3}])
 def test_a_limit_that_never_bites_is_foreach_adamw_bit_for_bit(
     limits: dict[str, Any], settings: dict[str, Any]
@@ -101,7 +103,14 @@ def test_a_closure_recomputes_gradients_before_they_are_clipped() -> None:
     assert parameters_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("limits", [{}, {"max_grad_norm": 0.5, "update_clip": 0.5, "second_moment_clip": 50.0}])
+RESUMED = [
+    {},
+    {"max_grad_norm": 0.5, "update_clip": 0.5, "second_moment_clip": 50.0},
+    {"beta2_exponent": 0.8, "second_moment_reset": 2.0},
+]
+
+
+@pytest.mark.parametrize("limits", RESUMED)
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_training_resumes_from_a_state_dict_as_if_never_interrupted(limits: dict[str, Any], amsgrad: bool) -> None:
     straight, resumed = net(), net()
@@ -191,7 +200,7 @@ def test_learning_rate_schedulers_drive_it() -> None:
     assert parameters_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["max_grad_norm", "update_clip", "second_moment_clip"])
+@pytest.mark.parametrize("name", MITIGATIONS)
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), True, "1"])
 def test_limits_that_are_no_positive_number_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"InstrumentedAdamW: {name} must be .* but got"):
@@ -199,9 +208,38 @@ def test_limits_that_are_no_positive_number_are_refused_by_name(name: str, value
 
 
 @pytest.mark.parametrize("flag", ["fused", "capturable", "differentiable"])
-def test_flags_the_clipped_step_cannot_honour_are_refused(flag: str) -> None:
-    with pytest.raises(ValueError, match=f"exclude {flag}"):
-        InstrumentedAdamW(net().parameters(), update_clip=1.0, **{flag: True})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "setting", [{name: 0.5} for name in BY_TENSOR if name != "second_moment_reset"] + [{"second_moment_reset": 9.0}]
+)
+def test_flags_that_a_step_by_tensor_cannot_honour_are_refused(flag: str, setting: dict[str, Any]) -> None:
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"exclude {flag}, but got {flag}=True beside {name}="):
+        InstrumentedAdamW(net().parameters(), **setting, **{flag: True})
+
+
+@pytest.mark.parametrize("t", [1, 20])
+def test_a_schedule_switched_on_or_off_later_leaves_v_hat_where_it_is(t: int) -> None:
+    p = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer = InstrumentedAdamW([p], betas=(0.9, 0.99))
+    for step in range(1, 2 * t + 3):
+        optimizer.param_groups[0]["beta2_exponent"] = 0.8 if t < step <= 2 * t else None
+        p.grad = torch.full_like(p, 2.0)
+        optimizer.step()
+        v_hat = optimizer.state[p]["exp_avg_sq"] / (1 - 0.99**step)
+        torch.testing.assert_close(v_hat, torch.full_like(v_hat, 4.0))
+
+
+def test_a_pickle_from_before_a_mitigation_was_known_loads_with_it_off() -> None:
+    model = net()
+    optimizer = InstrumentedAdamW(model.parameters(), update_clip=0.5)
+    train(model, optimizer, steps=2)
+    state = copy.deepcopy(optimizer.__getstate__())
+    for mapping in (state["defaults"], *state["param_groups"]):
+        del mapping["beta2_exponent"]
+    restored = InstrumentedAdamW.__new__(InstrumentedAdamW)
+    restored.__setstate__(state)
+    assert restored.param_groups[0]["beta2_exponent"] is None and restored.param_groups[0]["update_clip"] == 0.5
+    restored.step()
 
 
 def test_one_group_may_not_have_its_own_global_norm() -> None:

@@ -90,4 +90,8 @@ def state_before(optimizer: torch.optim.Optimizer, group: dict[str, Any], v: Ten
         steps = torch.arange(1, t, dtype=torch.float64)
         mus = group["betas"][0] * (1 - 0.5 * 0.96 ** (steps * group["momentum_decay"]))
         counted["mu_product"] = mus.prod()
-    return counted | {"exp_avg_sq": v, "max_exp_avg_sq": 1.5 * v}
+    moments = counted | {"exp_avg_sq": v, "max_exp_avg_sq": 1.5 * v}
+    if group.get("second_moment_reset") is None:
+        return moments
+    # gradients of size 1e-100 are stale: the step itself is the third in a row, which resets
+    return moments | {"exp_avg_sq_stale_steps": 2}

@@ -19,6 +19,7 @@ PARAMS: dict[str, Any] = {
     "update_clip": None,
     "second_moment_clip": None,
     "second_moment_reset": None,
+    "beta2_exponent": None,
     "amsgrad": False,
     "warmup_ratio": 0.0,
 }

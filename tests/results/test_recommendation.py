@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from stabletune.errors import OutputFolderError
+from stabletune.hyperparameters import MITIGATIONS
 from stabletune.results.recommendation import Recommendation, settings_from
 from tests.results.runs import PARAMS
 
@@ -28,8 +29,10 @@ def test_the_file_has_the_published_layout(tmp_path: Path) -> None:
     recommendation(warmup_ratio=0.1).save(tmp_path / "r.yaml")
     content = yaml.safe_load((tmp_path / "r.yaml").read_text())
     assert list(content) == ["version", "settings", "evidence", "provenance"]
-    mitigations = ["max_grad_norm", "update_clip", "second_moment_clip", "second_moment_reset", "amsgrad", "schedule"]
-    assert list(content["settings"]) == ["optimizer", "lr", "beta1", "beta2", "eps", "weight_decay", *mitigations]
+    assert list(content["settings"]) == [
+        *("optimizer", "lr", "beta1", "beta2", "eps", "weight_decay", "max_grad_norm", "update_clip"),
+        *("second_moment_clip", "second_moment_reset", "beta2_exponent", "amsgrad", "schedule"),
+    ]
     assert content["settings"]["eps"] == 1e-8
     assert content["settings"]["schedule"] == {"name": "cosine", "warmup_ratio": 0.1}
 
@@ -50,12 +53,31 @@ def test_plain_settings_build_torchs_own_adamw() -> None:
     assert optimizer.defaults["betas"] == (0.9, 0.96) and optimizer.defaults["lr"] == 0.01
 
 
-@pytest.mark.parametrize("name", ["max_grad_norm", "update_clip", "second_moment_clip"])
-def test_a_mitigation_builds_the_instrumented_optimizer(name: str) -> None:
+MITIGATED = {
+    "max_grad_norm": 1.0,
+    "update_clip": 1.0,
+    "second_moment_clip": 5000.0,
+    "second_moment_reset": 5.0,
+    "beta2_exponent": 0.8,
+}
+
+
+@pytest.mark.parametrize("name", MITIGATIONS)
+def test_a_mitigation_builds_the_instrumented_optimizer_with_it(name: str) -> None:
     from stabletune.optim.instrumented_adamw import InstrumentedAdamW
 
-    optimizer = recommendation(**{name: 1.0}).build_optimizer([torch.nn.Parameter(torch.ones(2))])
+    optimizer = recommendation(**{name: MITIGATED[name]}).build_optimizer([torch.nn.Parameter(torch.ones(2))])
     assert isinstance(optimizer, InstrumentedAdamW)
+    assert optimizer.param_groups[0][name] == MITIGATED[name]
+
+
+@pytest.mark.parametrize("name", MITIGATIONS)
+def test_a_file_from_before_a_mitigation_was_known_loads_with_it_off(tmp_path: Path, name: str) -> None:
+    content = recommendation().to_dict()
+    del content["settings"][name]
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content))
+    optimizer = Recommendation.load(tmp_path / "r.yaml").build_optimizer([torch.nn.Parameter(torch.ones(2))])
+    assert type(optimizer) is torch.optim.AdamW
 
 
 def test_a_number_without_a_dot_loads_as_a_number(tmp_path: Path) -> None:
@@ -74,7 +96,7 @@ def test_all_mistakes_of_a_file_are_shown_together(tmp_path: Path) -> None:
         Recommendation.load(path)
     lines = str(caught.value).splitlines()
     assert len(lines) == 8 and all(line.startswith(f"{path}: ") for line in lines)
-    for word in ("version", "evidence", "lr > 0", "beta2 < 1", "typo", "amsgrad", "zigzag", "warmup_ratio"):
+    for word in ("version", "evidence", "0 < lr", "beta2 < 1", "typo", "amsgrad", "zigzag", "warmup_ratio"):
         assert any(word in line for line in lines), word
 
 

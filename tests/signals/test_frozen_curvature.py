@@ -8,6 +8,7 @@ import pytest
 import scipy.linalg
 import torch
 
+from stabletune.optim import InstrumentedAdamW
 from stabletune.signals.curvature.ritz_basis import Memory
 from stabletune.signals.frozen_curvature import Foresight, FrozenCurvature, fastest_growth
 from stabletune.signals.optimizer_state.reading import read_tensors
@@ -111,6 +112,22 @@ def test_a_learning_rate_of_zero_is_no_edge_and_a_lost_parameter_no_answer() -> 
     optimizer.param_groups[0]["lr"] = 0.0
     assert frozen.ratio_now(read_tensors(optimizer)) is None
     assert frozen.ratio_now(read_tensors(optimizer)[1:]) is None
+
+
+@pytest.mark.parametrize("n_steps", [20, 3000])
+@pytest.mark.parametrize("settings", [{"beta2_exponent": 0.8}, {"second_moment_reset": 2.0}], ids=str)
+def test_a_schedule_and_a_reset_say_how_fast_v_hat_may_fall(settings: dict[str, float], n_steps: int) -> None:
+    model = Quadratic(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    optimizer = InstrumentedAdamW([model.theta], lr=0.0, betas=(0.9, 0.99), eps=0.0, **settings)  # type: ignore[arg-type]
+    train(optimizer, model.loss, n_steps)
+    for _ in range(4):
+        model.theta.grad = torch.zeros(2, dtype=torch.float64)
+        optimizer.step()
+    (before,) = read_tensors(optimizer)
+    rate, root = fastest_growth([before]), before.v_hat_root.clone()
+    optimizer.step()
+    grown = math.log(float(root[0] / read_tensors(optimizer)[0].v_hat_root[0]))
+    assert grown > 0.005 and rate == pytest.approx(grown, rel=0.05)
 
 
 @pytest.mark.parametrize("n_steps", [1, 20, 3000])

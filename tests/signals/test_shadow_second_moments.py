@@ -182,9 +182,10 @@ def test_optimizers_whose_v_would_be_another_are_refused() -> None:
     p = nn.Parameter(torch.ones(1))
     with pytest.raises(MeasurementError, match=r"with shadow_beta2 the optimizer must be .*AdamW, but got RMSprop"):
         ShadowSecondMoments(torch.optim.RMSprop([p]), [0.9])
-    clipping = InstrumentedAdamW([p], second_moment_clip=5000.0)
-    with pytest.raises(MeasurementError, match=r"second_moment_clip must be None, .* but got 5000"):
-        ShadowSecondMoments(clipping, [0.9])
+    for name, value in (("second_moment_clip", 5000.0), ("second_moment_reset", 5.0), ("beta2_exponent", 0.8)):
+        mitigated = InstrumentedAdamW([p], **{name: value})  # type: ignore[arg-type]
+        with pytest.raises(MeasurementError, match=rf"{name} must be None, .* but got {value}"):
+            ShadowSecondMoments(mitigated, [0.9])
     late = InstrumentedAdamW([p])
     shadows = ShadowSecondMoments(late, [0.9])
     late.add_param_group({"params": [nn.Parameter(torch.ones(1))], "second_moment_clip": 5000.0})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stabletune.optim import InstrumentedAdamW
 from stabletune.signals.v_hat_staleness import sum_second_moments, v_hat_decay, v_hat_staleness
 from tests.signals.problems import tensor_with
 
@@ -42,6 +43,20 @@ def test_pure_decay_is_one_for_groups_with_different_betas() -> None:
         p.grad = torch.zeros_like(p)
     optimizer.step()
     assert v_hat_decay(before, sum_second_moments(optimizer)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"beta2_exponent": 0.8}, {"second_moment_reset": 2.0}], ids=str)
+def test_pure_decay_is_one_however_fast_v_forgets(settings: dict[str, float]) -> None:
+    p = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    optimizer = InstrumentedAdamW([p], lr=0.0, **settings)  # type: ignore[arg-type]
+    p.grad = torch.ones_like(p)
+    for _ in range(20):
+        optimizer.step()
+    for _ in range(5):
+        before = sum_second_moments(optimizer)
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+        assert v_hat_decay(before, sum_second_moments(optimizer)) == pytest.approx(1.0)
 
 
 def test_a_skipped_step_gives_no_decay() -> None:

@@ -1,7 +1,9 @@
-"""Adam and AdamW, amsgrad and InstrumentedAdamW's clipping too."""
+"""Adam and AdamW, amsgrad and InstrumentedAdamW's mitigations too."""
 
 from __future__ import annotations
 
+from stabletune.optim.second_moment_average import second_moment_average
+from stabletune.optim.second_moment_reset import AGE
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor, ParameterState
 
 
@@ -17,17 +19,25 @@ def read_adam(found: ParameterState) -> AdaptiveTensor:
         |det| < 1                                for all 0 < δ < 2
     so that only the first binds.
 
+    A schedule of b2 and a reset change what enters v, ``second_moment_average``, and leave v̂ = v/(1-b2^t).
+
     Source: arXiv:2207.14484, section 2 (2/η becomes 38/η at b1 = 0.9); arXiv:2506.04805 for 1/(1-b1^t).
     """
     _, beta2 = found.betas
+    decay, share = second_moment_average(
+        found.n_steps,
+        beta2=beta2,
+        exponent=found.group.get("beta2_exponent"),
+        age=None if found.group.get("second_moment_reset") is None else found.state.get(AGE),
+    )
     moment = found.state["exp_avg_sq"]
     return AdaptiveTensor(
         param=found.param,
         second_moment=moment,
         denominator_moment=found.state["max_exp_avg_sq"] if found.group["amsgrad"] else moment,
         correction=1 - beta2**found.n_steps,
-        beta2=beta2,
-        entry_share=1 - beta2,
+        beta2=decay,
+        entry_share=share,
         eps=float(found.group["eps"]),
         n_steps=found.n_steps,
         step_size=averaged_step(found),

@@ -54,7 +54,15 @@ def test_every_format_says_what_was_proven(format_name: str) -> None:
 
 @pytest.mark.parametrize("format_name", formats())
 @pytest.mark.parametrize(
-    "setting", [{"update_clip": 1.0}, {"second_moment_clip": 5000.0}, {"amsgrad": True}, {"max_grad_norm": 2.5}]
+    "setting",
+    [
+        {"update_clip": 1.0},
+        {"second_moment_clip": 5000.0},
+        {"second_moment_reset": 7.5},
+        {"beta2_exponent": 0.85},
+        {"amsgrad": True},
+        {"max_grad_norm": 2.5},
+    ],
 )
 def test_no_format_drops_a_setting_in_silence(format_name: str, setting: dict[str, Any]) -> None:
     text = export(recommendation(**setting), format_name)

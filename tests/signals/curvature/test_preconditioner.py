@@ -38,6 +38,8 @@ def dense_operator(closure: Callable[[], Tensor], optimizer: torch.optim.Optimiz
         (lambda p: torch.optim.AdamW([{"params": p[:1], "lr": 0.1, "eps": 1e-3}, {"params": p[1:]}]), 0.0),
         (lambda p: InstrumentedAdamW(p, lr=0.02, max_grad_norm=0.1, update_clip=0.5), 0.0),
         (lambda p: InstrumentedAdamW(p, lr=0.02, max_grad_norm=0.1, update_clip=0.5, weight_decay=20.0), 0.0),
+        (lambda p: InstrumentedAdamW(p, lr=0.02, second_moment_reset=1.5, second_moment_clip=2.0), 0.0),
+        (lambda p: InstrumentedAdamW(p, lr=0.02, beta2_exponent=0.8, amsgrad=True), 0.0),
         (lambda p: groups_of(torch.optim.Adam, p, {"betas": (0.5, 0.9), "weight_decay": 0.3}), 0.3),
         (lambda p: groups_of(torch.optim.NAdam, p, {"betas": (0.5, 0.9), "weight_decay": 0.3}), 0.3),
         (lambda p: groups_of(torch.optim.RAdam, p, {"betas": (0.5, 0.9), "weight_decay": 0.3}), 0.3),

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from stabletune.optim import InstrumentedAdamW
+from stabletune.optim.second_moment_reset import AGE, YOUNG
 from stabletune.signals.sharpness_ratio import SharpnessTracker
 from tests.reference.frozen_iteration import FrozenIteration
 from tests.signals.problems import operator_of
@@ -27,6 +29,12 @@ CASES = [
     *((torch.optim.RMSprop, {"momentum": b, "centered": c}) for b in MOMENTA for c in (False, True)),
     (torch.optim.Adagrad, {}),
     (torch.optim.Adagrad, {"lr_decay": 0.1, "eps": 0.5}),
+]
+MITIGATED = [
+    {"beta2_exponent": 0.8},
+    {"second_moment_reset": 5.0},
+    {"second_moment_reset": 5.0, "beta2_exponent": 0.5, "amsgrad": True},
+    {"second_moment_clip": 5000.0},
 ]
 COUPLED = [
     (kind, settings | {"weight_decay": 0.5}) for kind, settings in CASES if not issubclass(kind, torch.optim.AdamW)
@@ -86,10 +94,28 @@ def test_the_ratio_is_one_where_the_optimizer_diverges_with_decoupled_decay(
     assert_the_ratio_is_one_at_the_edge(decayed)
 
 
+@pytest.mark.parametrize("t", [2, 3, 30, 30_000], ids=str)
+@pytest.mark.parametrize("momentum", MOMENTA)
+@pytest.mark.parametrize("settings", MITIGATED, ids=named)
+def test_the_ratio_is_one_where_adamw_diverges_under_each_mitigation(
+    settings: dict[str, Any], momentum: float, t: int
+) -> None:
+    """From t = 2 on: at the first step of a schedule v̂ is the square of the gradient alone, and nothing is frozen."""
+
+    def make(params: list[torch.nn.Parameter], factor: float) -> Any:
+        return InstrumentedAdamW(params, factor, (momentum, 0.99), weight_decay=0.01 / factor, **settings)
+
+    iteration = FrozenIteration(make, hessian(), (2, 1), t=t)
+    assert_the_ratio_is_one_at_the_edge(iteration)
+    if "second_moment_reset" in settings and t > 2:
+        assert {state[AGE] for state in iteration.at_rest(1.0).state.values()} == {min(t - 1, YOUNG) + 1}
+
+
 @pytest.mark.parametrize(
     ("kind", "one", "other"),
     [
         (torch.optim.AdamW, {"betas": (0.0, 0.9), "weight_decay": 0.1}, {"lr": 0.3, "betas": (0.95, 0.999)}),
+        (InstrumentedAdamW, {"second_moment_reset": 9.0}, {"lr": 3.0, "betas": (0.95, 0.9), "beta2_exponent": 0.8}),
         (torch.optim.NAdam, {"betas": (0.5, 0.9), "weight_decay": 0.3}, {"lr": 3.0, "betas": (0.95, 0.999)}),
         (torch.optim.RAdam, {"betas": (0.5, 0.9), "eps": 0.3}, {"lr": 3.0, "betas": (0.95, 0.999)}),
         (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}, {"lr": 3.0, "weight_decay": 0.3, "alpha": 0.5}),

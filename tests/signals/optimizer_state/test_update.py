@@ -17,6 +17,9 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (torch.optim.Adam, NO_MOMENTUM | {"capturable": False, "foreach": True}),
     (torch.optim.AdamW, NO_MOMENTUM | {"weight_decay": 0.5, "fused": True}),
     (InstrumentedAdamW, NO_MOMENTUM | {"weight_decay": 5.0, "update_clip": 0.5, "max_grad_norm": 0.3}),
+    (InstrumentedAdamW, NO_MOMENTUM | {"beta2_exponent": 0.8}),
+    (InstrumentedAdamW, NO_MOMENTUM | {"second_moment_reset": 1.2, "amsgrad": True}),
+    (InstrumentedAdamW, NO_MOMENTUM | {"second_moment_reset": 1.2, "beta2_exponent": 0.5, "update_clip": 0.5}),
     (torch.optim.NAdam, NO_MOMENTUM | {"weight_decay": 0.5}),
     (torch.optim.NAdam, NO_MOMENTUM | {"weight_decay": 0.5, "decoupled_weight_decay": True, "foreach": True}),
     (torch.optim.RAdam, NO_MOMENTUM | {"weight_decay": 0.5}),
@@ -53,7 +56,7 @@ def test_the_second_moment_takes_in_what_the_view_says(kind: Any, settings: dict
     p = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
     optimizer = kind([p], **{name: value for name, value in settings.items() if name != "max_grad_norm"})
     old = torch.full_like(p, settings.get("initial_accumulator_value", 0.0))
-    for t in range(1, 6):
+    for t in range(1, 16):
         g, start = torch.linspace(-1, 1, 4, dtype=torch.float64) / t, p.detach().clone()
         p.grad = g.clone()
         optimizer.step()

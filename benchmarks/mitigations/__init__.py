@@ -1,0 +1,1 @@
+"""What each mitigation does to tasks on which plain AdamW spikes."""
