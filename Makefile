@@ -9,7 +9,7 @@ PEERS := .venv-bench
 PEERS_READY := $(PEERS)/.ready
 MODULES := $(sort $(shell find stabletune -name "*.py"))
 
-.PHONY: help setup demo test check bench bench-signals docs gpu-check
+.PHONY: help setup demo test check bench bench-signals reproduce docs gpu-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -54,6 +54,9 @@ $(PEERS_READY): benchmarks/signals/requirements.txt
 	  $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" < /dev/null || echo "not installed: $$peer"; \
 	done < $<
 	@touch $@
+
+reproduce: $(READY) ## Run the paper's experiments and write docs/reproduction.md; FULL=1 takes longer, ITEMS="1 3" picks
+	$(BIN)/python -m examples.paper $(ITEMS) $(if $(FULL),--full)
 
 docs: $(READY) ## Write the reference of every module to build/docs
 	@mkdir -p build/docs

@@ -18,7 +18,8 @@ as a user has them, and writes this page: what was expected, what was measured, 
 tolerance stated. `make reproduce FULL=1` takes more seeds and longer runs; `make reproduce ITEMS="1 3"` runs some of
 them and leaves the other rows as they are. The scripts are in
 [examples/paper](../examples/paper/README.md). Main source: "Adaptive Preconditioners Trigger Loss Spikes in Adam"
-(arXiv:2506.04805). What is expected without a source was measured with stabletune's forerunners on other seeds.
+(arXiv:2506.04805). What is expected without a
+source was measured earlier on other seeds.
 
 Figures share one time axis: the loss, S and the gradient-curvature ratio against the edge at 1, v̂ staleness, and the
 alignment of the gradient with the top direction. Spikes by stabletune's definition are shaded. Another machine sums in

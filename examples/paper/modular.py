@@ -15,7 +15,9 @@ TITLE = "6. Modular division"
 ABOUT = """x / y mod 53 by one transformer layer without LayerNorm (width 128, 4 heads), 1,378 pairs in batches of 512,
 AdamW at lr 1e-3, weight decay 0.5, 100 warm-up steps, float32: the settings of Tang et al. (2026), who see spikes at
 beta2 .999, .99 and .95. Spikes are counted by stabletune's definition. Signals are read on the first batch at every
-50th step and at every step before the first spike, in a second run that repeats the first bit for bit."""
+50th step and at every step before the first spike, in a second run that repeats the first bit for bit. At beta2 .999
+spikes are late and few, and hang on the last digits: a run with the warm-up shifted by one step had none in 6,000 steps;
+nor had 4,000 steps from embeddings drawn from N(0, 1), or with the incomplete third batch of each epoch kept."""
 LR, WEIGHT_DECAY, WARMUP = 1e-3, 0.5, 100
 SHORT = {0.95: 1300, 0.99: 1200}
 LONG = {0.95: 4000, 0.99: 6000, 0.999: 16_000}
@@ -36,7 +38,7 @@ def reproduce(folder: Path, *, full: bool = False) -> list[Finding]:
     traces = {beta2: run(beta2, steps) for beta2, steps in (LONG if full else SHORT).items()}
     findings = [finding for beta2, trace in traces.items() for finding in spike_findings(beta2, trace)]
     if not full:
-        findings.append(shown("beta2 .999: spikes", expected="some", measured="run with FULL=1 only"))
+        findings.append(shown("beta2 0.999: spikes", expected="some", measured="run with FULL=1 only"))
     spikes = traces[0.99].episodes
     if spikes:
         start = spikes[0].start

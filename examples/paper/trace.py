@@ -23,8 +23,8 @@ from stabletune.trial.training import Training
 CPU = torch.device("cpu")
 MEDIAN_OF = 50
 REFRACTORY = 50
-LEAD = 50
-"""A crossing counts as followed by a spike that starts at most this many steps after it began."""
+LEAD = 10
+"""A crossing is followed by a spike that starts within it or at most this many steps after its end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,6 +172,14 @@ def n_followed(crossings: Sequence[Crossing], spikes: Sequence[int]) -> int:
 def n_preceded(spikes: Sequence[int], crossings: Sequence[Crossing]) -> int:
     """How many spikes start during a crossing or at most ``LEAD`` steps after one."""
     return sum(any(c.start <= spike <= c.end + LEAD for c in crossings) for spike in spikes)
+
+
+def share_in_reach(crossings: Sequence[Crossing], n_steps: int) -> float:
+    """The share of a run's steps from which a crossing would count as preceding: what chance alone would give."""
+    reached = np.zeros(n_steps + 1, dtype=bool)
+    for crossing in crossings:
+        reached[crossing.start : crossing.end + LEAD + 1] = True
+    return float(reached[1:].mean())
 
 
 def _joined(stays: list[Crossing], new: Crossing) -> list[Crossing]:
