@@ -13,7 +13,7 @@ from stabletune.trial.worker import run_trial
 from stabletune.trial.workloads import diabetes_mlp
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
-EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+EXAMPLES = sorted(path.parent.name for path in FOLDER.glob("*/config.yaml"))
 
 
 @pytest.fixture(params=EXAMPLES)
