@@ -1,6 +1,6 @@
 """Every mitigation against untouched AdamW on five tasks that spike, five seeds each: see docs/mitigations.md.
 
-About 15 minutes on one core; ``--quick`` takes one seed and a fifth of the steps. Prints two tables in Markdown.
+About a quarter of an hour on one core; ``--quick`` takes one seed and a fifth of the steps. Two tables in Markdown.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ order of summation move the step, so the first spike of more than tenfold is loo
 The digits autoencoder (full batch, lr 0.01, beta2 0.95) is the negative control: it rests at the edge with S between
 0.95 and 1.17 for 2,000 steps and does not spike, since its v̂ follows (staleness 1 to 10). A rule that stops at S > 1
 would kill it. Its largest S depends on how often one looks: it was 1.15 read at every tenth step, the 1.17 expected,
-and is higher at every second. The digits CNN is the paper's kind of network: the built-in one with BatchNorm, cross-entropy and
+and is higher at every second. The digits CNN is the paper's kind of network: the built-in one with BatchNorm,
+cross-entropy and
 minibatches of 64 stays calm at the defaults, and a full-batch one with tanh and squared error spikes at lr 0.03."""
 SETTLED = 300
 """Steps until the autoencoder has reached the edge."""
