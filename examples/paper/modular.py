@@ -20,7 +20,8 @@ second run that repeats the first bit for bit.
 
 At beta2 .999 spikes are late and few, and hang on the last digits: a run with the warm-up shifted by one step had none
 in 6,000 steps; nor had 4,000 steps from embeddings drawn from N(0, 1), or with the incomplete third batch of each epoch
-kept."""
+kept. In the run shown S lies far below 1 until some ten steps before the spike and then rises together with the loss:
+the slow approach of the full-batch items is not seen here."""
 LR, WEIGHT_DECAY, WARMUP = 1e-3, 0.5, 100
 SHORT = {0.95: 1300, 0.99: 1200}
 LONG = {0.95: 4000, 0.99: 6000, 0.999: 16_000}

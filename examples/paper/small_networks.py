@@ -21,10 +21,11 @@ run, whose loss jumped from 1.5e-3 to 7e-2 at step 571 with S = 1.05 and a stale
 order of summation move the step, so the first spike of more than tenfold is looked for within 150 steps of it.
 The digits autoencoder (full batch, lr 0.01, beta2 0.95) is the negative control: it rests at the edge with S between
 0.95 and 1.17 for 2,000 steps and does not spike, since its v̂ follows (staleness 1 to 10). A rule that stops at S > 1
-would kill it. Its largest S depends on how often one looks: it was 1.15 read at every tenth step, the 1.17 expected,
-and is higher at every second. The digits CNN is the paper's kind of network: the built-in one with BatchNorm,
-cross-entropy and
-minibatches of 64 stays calm at the defaults, and a full-batch one with tanh and squared error spikes at lr 0.03."""
+would kill it. Its largest S depends on how often one looks: 1.15 at every tenth step, as in the default mode, and more
+at every second, as in the full one.
+
+The digits CNN is the paper's kind of network: the built-in one with BatchNorm, cross-entropy and minibatches of 64
+stays calm at the defaults, and a full-batch one with tanh and squared error spikes at lr 0.03."""
 SETTLED = 300
 """Steps until the autoencoder has reached the edge."""
 
