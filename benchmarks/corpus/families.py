@@ -1,7 +1,6 @@
 """The workload families of the corpus, and the settings that are drawn for each: seeds in, trial specs out.
 
-Rules and models are tuned on the families with ``is_for_tuning`` and judged on the others, which share no workload with
-them.
+``is_for_tuning`` splits them: what is tuned on some is to be judged on the others, which share no workload with them.
 """
 
 from __future__ import annotations

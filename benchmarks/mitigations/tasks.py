@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,8 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from stabletune import Training
+from stabletune.records import WorkloadReference
+from stabletune.trial.workload import load_function
 
 CPU = torch.device("cpu")
 
@@ -28,7 +29,7 @@ class Task:
 
 def shipped(name: str) -> Callable[[int], Training]:
     """A workload of the package, as it comes."""
-    build = importlib.import_module(f"stabletune.trial.workloads.{name}").build
+    build = load_function(WorkloadReference(name))
     return lambda seed: build(seed, CPU)
 
 
