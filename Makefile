@@ -55,7 +55,7 @@ $(PEERS_READY): benchmarks/signals/requirements.txt
 	done < $<
 	@touch $@
 
-corpus: $(READY) ## Run the labeled corpus anew (more than an hour); CORPUS="--seed 1 --output build/corpus.npz" picks
+corpus: $(READY) ## Run the labeled corpus anew (about an hour); CORPUS="--seed 1 --output build/corpus.npz" picks
 	$(BIN)/python -m benchmarks.corpus $(CORPUS)
 
 reproduce: $(READY) ## Run the paper's experiments and write docs/reproduction.md; FULL=1 takes longer, ITEMS="1 3" picks
