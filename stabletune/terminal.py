@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -18,8 +19,8 @@ from rich.table import Table
 
 from stabletune.judgement.rules import EDGE
 from stabletune.judgement.spikes import olmo_spike_score
+from stabletune.records import Diagnosis, TrialResult, TrialSpec
 from stabletune.records import Progress as TrialProgress
-from stabletune.records import TrialResult, TrialSpec
 from stabletune.study.listener import Listener
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 14
 SECONDS_BETWEEN_LINES = 1.0
+DIAGNOSES_SHOWN = 3
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
 
 
@@ -216,6 +218,7 @@ def trial_summary(result: TrialResult) -> str:
         f"{e.steps_lost} steps lost"
         for e in result.episodes
     ]
+    lines += _diagnoses(result.diagnoses)
     finite = [loss for loss in result.losses.tolist() if math.isfinite(loss)]
     lines.append(f"OLMo spike score: {olmo_spike_score(finite):.3%}")
     readings = [m for m in result.measurements if m.sharpness_ratio is not None]
@@ -225,6 +228,15 @@ def trial_summary(result: TrialResult) -> str:
             f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}{_if_read(' sharpness ', m.sharpness)}"
         )
     return "\n".join(lines)
+
+
+def _diagnoses(diagnoses: Sequence[Diagnosis]) -> list[str]:
+    """Cause, evidence and the one change of the first three; how many there are of each cause, if there are more."""
+    lines = [f"step {d.step}: {d.cause}: {d.evidence}\n  {d.remedy}" for d in diagnoses[:DIAGNOSES_SHOWN]]
+    if len(diagnoses) > DIAGNOSES_SHOWN:
+        counts = Counter(d.cause for d in diagnoses).most_common()
+        lines.append(f"all {len(diagnoses)}: " + ", ".join(f"{cause} {n}" for cause, n in counts))
+    return lines
 
 
 def _name(spec: TrialSpec) -> str:

@@ -70,7 +70,8 @@ def test_trials_csv_has_the_published_columns(folder: RunFolder) -> None:
     folder.record(make_result())
     header = (folder.path / "trials.csv").read_text().splitlines()[0].split(",")
     tail = "objective n_spikes worst_spike_ratio max_sharpness_ratio max_gradient_curvature_ratio v_hat_staleness"
-    expected = ["trial", "status", "reason", "seed", "steps", *PARAMS, *tail.split(), "overhead", "seconds", "version"]
+    expected = ["trial", "status", "reason", "seed", "steps", *PARAMS, *tail.split(), "overhead", "seconds"]
+    expected += ["cause", "evidence", "remedy", "version"]
     assert header == expected
 
 

@@ -1,0 +1,77 @@
+"""Precision or overflow: the arithmetic left the range of its format, or the same loss in float64 is another."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stabletune.judgement.causes.schedule_jump import find_jump
+from stabletune.judgement.finding import Finding
+from stabletune.judgement.onset import Onset
+from stabletune.records import Inspection
+
+NAME = "precision or overflow"
+RANK = 0
+PRECISE_SHARE = 0.5
+NORMAL_LOSS = 3.0
+STEPS_BEFORE = 3
+_WIDER = {"float16": "bfloat16, or float16 with a smaller loss scale", "bfloat16": "float32", "float32": "float64"}
+
+
+def find(onset: Onset) -> Finding | None:
+    """A loss that float64 does not confirm; a gradient or a loss that stops being finite from one step to the next."""
+    look, _ = onset.inspections()
+    return _against_float64(onset, look) or _broken_gradient(onset, look) or _broken_loss(onset, look)
+
+
+def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
+    if look is None or look.precise_loss is None or not math.isfinite(look.precise_loss) or look.precise_loss <= 0:
+        return None
+    loss, precise = look.suspect.loss, look.precise_loss
+    is_off = not math.isfinite(loss) or abs(math.log(max(loss, 1e-300) / precise)) >= PRECISE_SHARE * onset.jump
+    if not is_off:
+        return None
+    evidence = (
+        f"the batch of step {look.suspect.step} has loss {loss:.4g} as computed, and {precise:.4g} when the same "
+        f"forward pass is computed in float64"
+    )
+    return Finding(f"{evidence}.", _remedy(look))
+
+
+def _broken_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
+    for step in range(max(1, onset.step - STEPS_BEFORE), onset.step):
+        loss, norm = float(onset.losses[step - 1]), float(onset.gradient_norms[step - 1])
+        if np.isfinite(loss) and (math.isinf(norm) or (math.isnan(norm) and _has_norm_before(onset, step))):
+            evidence = f"at step {step} the loss was {loss:.4g}, but its gradient was not finite"
+            return Finding(f"{evidence}; the loss followed at step {onset.step}.", _remedy(look))
+    return None
+
+
+def _has_norm_before(onset: Onset, step: int) -> bool:
+    return step > 1 and math.isfinite(float(onset.gradient_norms[step - 2]))
+
+
+def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
+    """Not finite one step after a loss like those before; a batch that is not finite itself is another cause."""
+    if onset.is_finite or onset.step < 2 or find_jump(onset) is not None:
+        return None
+    before = float(onset.losses[onset.step - 2])
+    if not before <= NORMAL_LOSS * onset.usual_loss:
+        return None
+    if look is not None and any(math.isfinite(other.loss) for other in look.others):
+        return None
+    if look is not None and not look.has_finite_inputs:
+        return None
+    evidence = (
+        f"the loss went from {before:.4g} (usual: {onset.usual_loss:.4g}) to {onset.history.losses[onset.step - 1]} "
+        "in one step, without growing before"
+    )
+    return Finding(f"{evidence}.", _remedy(look))
+
+
+def _remedy(look: Inspection | None) -> str:
+    narrow = look.lowest_precision if look is not None else None
+    if narrow in ("float16", "bfloat16"):
+        return f"Compute in {_WIDER[narrow]} instead of {narrow}."
+    return "Write the operation that overflows in a form that cannot (log-sum-exp, a clamp, an eps under a root)."
