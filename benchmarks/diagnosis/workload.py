@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.diagnosis.tasks import TASKS, Batch, Task
-from stabletune import Trial
+from benchmarks.diagnosis.tasks import TASKS, Batch, Task, full_batch
+from stabletune import Training, Trial
 
 BAD = 2  # which batch of an epoch is the bad one
 EPOCH_OF_FULL_BATCH = 40
@@ -37,9 +37,31 @@ class Run:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
+def build(seed: int, device: torch.device, *, task: str, cause: str, strength: float) -> Training:
+    """The same faults where the data or the precision carry them, for stabletune's own loop."""
+    made = TASKS[task](seed)
+    batches = list(made.batches)
+    if cause == "bad batch":
+        inputs, targets = batches[BAD]
+        noise = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+        batches[BAD] = (inputs, targets.flatten().roll(7).reshape(targets.shape)) if targets.dim() > 1 else (
+            inputs,
+            targets[noise],
+        )
+        return Training(model=made.model, loss_fn=lambda model, batch: made.loss(batch), batches=batches)
+    scaled = [(inputs, targets * strength) for inputs, targets in batches]
+
+    def loss_fn(model: torch.nn.Module, batch: Batch) -> Tensor:
+        return made.criterion(model(batch[0]) * strength, batch[1])  # an output that float16 cannot hold for long
+
+    return Training(model=made.model, loss_fn=loss_fn, batches=scaled, precision="float16")
+
+
 def train(trial: Trial, *, task: str, cause: str, at: int, strength: float) -> None:
     """Train ``task`` with ``cause`` built in from step ``at`` on."""
-    made = TASKS[task](trial.seed)
+    made = TASKS[task.removeprefix("full:")](trial.seed)
+    if task.startswith("full:"):
+        made = full_batch(made)
     trial.watch(made.model)
     optimizer = trial.build_optimizer(made.model.parameters())
     run = Run(made, optimizer, at, strength)
@@ -54,7 +76,8 @@ def train(trial: Trial, *, task: str, cause: str, at: int, strength: float) -> N
         loss = loss_of(run, batch, variant)
         loss.backward()
         optimizer.step()
-        if trial.step(loss, lambda: loss_of(run, batch, variant)):  # noqa: B023
+        is_glitch = cause == "unexplained:glitch" and run.age == 0
+        if trial.step(loss.detach() * (1 + strength * is_glitch), lambda: loss_of(run, batch, variant)):  # noqa: B023
             break
 
 
@@ -90,7 +113,7 @@ def _jump(run: Run, variant: str) -> None:
 
 @torch.no_grad()
 def _kick(run: Run, variant: str) -> None:
-    if run.age != 0:
+    if run.age != 0 or variant == "glitch":
         return
     params = run.params()
     generator = torch.Generator().manual_seed(run.step)

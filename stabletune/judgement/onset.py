@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from stabletune.records import Inspection, Measurement
 BEFORE = 60
 GAP = 10
 LATE = 3
+FAR = 100
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
 
@@ -118,6 +120,22 @@ class Onset:
         then, now = self.v_hat[since - 1], self.v_hat[until - 1]
         return 0.5 * math.log(then / now) if then > 0 and now > 0 else 0.0
 
+    @functools.cached_property
+    def climb(self) -> tuple[float, float, int] | None:
+        """What moved log S lately: the Hessian's part, the part of v̂ and the learning rate, and since which step.
+
+        Σ log(S_i / foreseen_i) and Σ log(foreseen_i / S_{i-1}) over the readings i of the last 60 steps, or the last
+        reading alone. None where it is more than 100 steps younger than the one before it: that tells of no recent move.
+        """
+        pairs = list(itertools.pairwise(self.readings(1, self.step)))
+        recent = [(a, b) for a, b in pairs if a.step >= self.step - BEFORE] or pairs[-1:]
+        told = [(a, b) for a, b in recent if _tells(a, b) and b.step >= self.step - WINDOW]
+        if not told:
+            return None
+        hessian = sum(math.log(_ratio(b) / _foreseen(b)) for _, b in told)
+        other = sum(math.log(_foreseen(b) / _ratio(a)) for a, b in told)
+        return hessian, other, told[0][0].step
+
     def readings(self, first: int, last: int) -> list[Measurement]:
         """The measurements of S between two steps, both included."""
         return [m for m in self.history.measurements if m.sharpness_ratio is not None and first <= m.step <= last]
@@ -128,3 +146,17 @@ class Onset:
         first = next((i for i in near if i.step == self.step and not i.is_repeat), None)
         again = next((i for i in near if i.is_repeat and first and i.suspect.step == first.suspect.step), None)
         return first, again
+
+
+def _ratio(reading: Measurement) -> float:
+    return reading.sharpness_ratio or 0.0
+
+
+def _foreseen(reading: Measurement) -> float:
+    return reading.foreseen_sharpness_ratio or 0.0
+
+
+def _tells(before: Measurement, reading: Measurement) -> bool:
+    """Whether two readings are near enough, and of positive curvature, to say what moved S between them."""
+    is_near = reading.step - before.step <= FAR
+    return is_near and min(_ratio(before), _ratio(reading), _foreseen(reading)) > 0.0

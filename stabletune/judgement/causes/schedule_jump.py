@@ -12,14 +12,14 @@ RANK = 2
 LEAST_RATIO = 1.4
 OVER_STEPS = 3
 REACH = 50
-AT_ONCE = 12
+AT_ONCE = 25
 OVER_USUAL_CHANGE = 4.0
 
 
 def find(onset: Onset) -> Finding | None:
     """A rise of the learning rate by 1.4 or more within three steps, at most fifty steps before the onset.
 
-    Within twelve steps the jump explains any spike; later only one that grew.
+    Within 25 steps the jump explains any spike; later only one that grew.
     """
     jump = find_jump(onset)
     if jump is None:
