@@ -14,9 +14,8 @@ AT = 200
 NEVER = 10**9
 STALE = "stale preconditioner"
 RATES = {"modular_division": 2e-3, "breast_cancer": 2e-3}
-FULL_BATCH = ("tanh_regression", "small_digits", "diabetes", "autoencoder", "breast_cancer")
 OF_TOKENS = ("char_lm", "modular_division")
-OF_LOGITS = ("digits_cnn", "char_lm", "small_digits", "modular_division", "gru", "breast_cancer")
+OF_LOGITS = ("digits_cnn", "char_lm", "modular_division", "gru", "breast_cancer")
 NATURAL = {  # settings at which the network spikes by itself, at a beta2 that forgets slowly
     "tanh_regression": ((0.02, 0.999, 900), (0.03, 0.999, 500), (0.03, 0.99, 500)),
     "full:teacher_mlp": ((0.01, 0.999, 450), (0.03, 0.999, 400)),

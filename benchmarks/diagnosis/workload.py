@@ -44,9 +44,13 @@ def build(seed: int, device: torch.device, *, task: str, cause: str, strength: f
     if cause == "bad batch":
         inputs, targets = batches[BAD]
         noise = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
-        batches[BAD] = (inputs, targets.flatten().roll(7).reshape(targets.shape)) if targets.dim() > 1 else (
-            inputs,
-            targets[noise],
+        batches[BAD] = (
+            (inputs, targets.flatten().roll(7).reshape(targets.shape))
+            if targets.dim() > 1
+            else (
+                inputs,
+                targets[noise],
+            )
         )
         return Training(model=made.model, loss_fn=lambda model, batch: made.loss(batch), batches=batches)
     scaled = [(inputs, targets * strength) for inputs, targets in batches]

@@ -79,7 +79,8 @@ class SpikeWatch:
         wait = FRESH if self.is_spike_new else BETWEEN_ALARMS
         if not (self.is_spike_new or self._is_alarm) or step - self._alarmed_at < wait or step - self._read_at < FRESH:
             return False
-        paid = READINGS_IN_ADVANCE + READING_SHARE * self._overhead * step / READING_COST
+        advance = READINGS_IN_ADVANCE if self.is_spike_new else 1
+        paid = advance + READING_SHARE * self._overhead * step / READING_COST
         if self._n_extra + 1 > paid:
             return False
         self._n_extra += 1

@@ -9,14 +9,14 @@ from stabletune.judgement.onset import Onset
 
 NAME = "logit growth"
 RANK = 3
-LEAST_GROWTH = 1.8
+LEAST_GROWTH = 2.0
 LEAST_LOGIT = 10.0
 RECENT = 60
 MARGIN = 2
 
 
 def find(onset: Onset) -> Finding | None:
-    """The largest logit of some softmax, last seen before the onset, is 1.8 times all that was seen 60 steps earlier.
+    """The largest logit of some softmax, last seen before the onset, is twice all that was seen 60 steps earlier.
 
     Its absolute size says little: networks that have memorized their data rest at several hundred.
     """

@@ -1,0 +1,69 @@
+"""Injects one cause into each run and prints what was named: ``python -m benchmarks.diagnosis``.
+
+Fifteen minutes on one core; ``--quick`` takes one seed at the default signals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.diagnosis.cases import Case, all_cases
+from benchmarks.diagnosis.score import Outcome, outcome, summary
+from stabletune.trial.worker import run_trial
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md"
+BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
+SETTINGS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("default signals, overhead 0.15", 2, {"overhead": 0.15}),
+    ("signals {every: 5}", 1, {"every": 5}),
+)
+
+
+def main() -> None:
+    """Run every case, print the tables, and put them into docs/diagnosis.md if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed at the default signals")
+    parser.add_argument("--write", action="store_true", help="replace the tables of docs/diagnosis.md")
+    parser.add_argument("--keep", type=Path, help="a folder for the pickled results, to replay rules on")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    parts = []
+    for title, seeds, signals in SETTINGS[:1] if options.quick else SETTINGS:
+        outcomes = _run(list(all_cases(1 if options.quick else seeds)), signals, options.keep)
+        tuning = [found for found in outcomes if not found.case.is_held_out]
+        held_out = [found for found in outcomes if found.case.is_held_out]
+        parts += [summary(held_out, f"Held-out networks, {title}"), summary(tuning, f"Networks used, {title}")]
+        print("\n".join(parts[-2:]))
+        for found in outcomes:
+            if found.is_scored and not found.is_right:
+                print(f"  {found.case} named {found.named}")
+    if options.write:
+        before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{chr(10).join(parts)}\n{END}{after}", encoding="utf-8")
+
+
+def _run(cases: Sequence[Case], signals: dict[str, Any], keep: Path | None) -> list[Outcome]:
+    found, results, started = [], [], time.monotonic()
+    for number, case in enumerate(cases, start=1):
+        result = run_trial(case.spec(**signals))
+        found.append(outcome(case, result))
+        results.append((case, result))
+        last = found[-1]
+        print(f"{number}/{len(cases)} {case.task} {case.cause} {case.strength:g}: {last.named}", file=sys.stderr)
+    print(f"{len(cases)} runs in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        (keep / f"{'-'.join(map(str, signals))}.pkl").write_bytes(pickle.dumps(results))
+    return found
+
+
+if __name__ == "__main__":
+    main()
