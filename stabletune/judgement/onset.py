@@ -21,6 +21,7 @@ BEFORE = 60
 GAP = 10
 LATE = 3
 FAR = 100
+CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
 
@@ -125,7 +126,7 @@ class Onset:
         """What moved log S lately: the Hessian's part, the part of v̂ and the learning rate, and since which step.
 
         Σ log(S_i / foreseen_i) and Σ log(foreseen_i / S_{i-1}) over the readings i of the last 60 steps, or the last
-        reading alone. None where it is more than 100 steps younger than the one before it: that tells of no recent move.
+        reading alone. None where that is more than 100 steps younger than the one before: of no recent move it tells.
         """
         pairs = list(itertools.pairwise(self.readings(1, self.step)))
         recent = [(a, b) for a, b in pairs if a.step >= self.step - BEFORE] or pairs[-1:]
@@ -140,12 +141,32 @@ class Onset:
         """The measurements of S between two steps, both included."""
         return [m for m in self.history.measurements if m.sharpness_ratio is not None and first <= m.step <= last]
 
+    @functools.cached_property
+    def has_changed_for_good(self) -> bool:
+        """Whether the suspect differs from the batches before it, but not from those after it.
+
+        Then the loss function or its data changed, rather than the parameters or one batch.
+        """
+        look, again = self.inspections()
+        if look is None or again is None:
+            return False
+        before, after = loss_ratio(look), loss_ratio(again)
+        return before >= CHANGED_SHARE * self.jump and abs(after) < SAME_SHARE * self.jump
+
     def inspections(self) -> tuple[Inspection | None, Inspection | None]:
         """The look at the onset, and the one some steps later."""
         near = [i for i in self.history.inspections if self.step <= i.step <= self.step + WINDOW]
         first = next((i for i in near if i.step == self.step and not i.is_repeat), None)
         again = next((i for i in near if i.is_repeat and first and i.suspect.step == first.suspect.step), None)
         return first, again
+
+
+def loss_ratio(look: Inspection) -> float:
+    """Log of the suspect's loss over the median of the others' under the same parameters; 0 where unknown."""
+    others = [other.loss for other in look.others if math.isfinite(other.loss) and other.loss > 0]
+    if not others or not (math.isfinite(look.suspect.loss) and look.suspect.loss > 0):
+        return 0.0
+    return math.log(look.suspect.loss / float(np.median(others)))
 
 
 def _ratio(reading: Measurement) -> float:

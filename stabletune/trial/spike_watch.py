@@ -26,6 +26,7 @@ BETWEEN_ALARMS = 50
 FRESH = 3
 ASSUMED_OVERHEAD = 0.15
 MOST_BLIND_LOOKS = 2
+BETWEEN_LOGITS = 10
 
 
 class SpikeWatch:
@@ -53,7 +54,7 @@ class SpikeWatch:
         self._n_episodes = 0
         self._is_alarm = False
         self._read_at = self._alarmed_at = -BETWEEN_ALARMS
-        self._n_extra = 0
+        self._n_extra = self._looked_at = 0
         self._n_blind_looks = 0
         self._charged = 0.0
 
@@ -88,10 +89,13 @@ class SpikeWatch:
         return True
 
     def logits(self, closure: Callable[[], Tensor]) -> tuple[float, ...] | None:
-        """The largest logits, if they are due and this loss has any."""
+        """The largest logits, if this loss has any and they are due, or a gradient stands out since long."""
+        step = self._history.step
         every = self._history.spec.every or math.ceil(FORWARD_COST / (LOGIT_SHARE * self._overhead))
-        if self._history.step % every or self._n_blind_looks >= MOST_BLIND_LOOKS:
+        is_alarmed = self._is_alarm and step - self._looked_at >= BETWEEN_LOGITS
+        if self._n_blind_looks >= MOST_BLIND_LOOKS or not (step % every == 0 or is_alarmed):
             return None
+        self._looked_at = step
         found = self._inspector.logits(closure)
         self._n_blind_looks = 0 if found else self._n_blind_looks + 1
         return found or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -17,10 +18,16 @@ LOSS_SHARE = 0.5
 AGAIN_SHARE = 0.25
 GRADIENT_RATIO = 5.0
 AGAIN_RATIO = 2.5
+FEWEST_REPEATS, MOST_REPEATS = 3, 6
+SHORTEST_CYCLE = 4
 
 
 def find(onset: Onset) -> Finding | None:
     """At the onset, and again later: a loss that is half of the jump, or five times the others' gradient."""
+    return _compared(onset) or _periodic(onset)
+
+
+def _compared(onset: Onset) -> Finding | None:
     look, again = onset.inspections()
     if look is None or not look.others:
         return None
@@ -36,6 +43,27 @@ def find(onset: Onset) -> Finding | None:
         if not (repeats_loss or repeats_gradient):
             return None
     return Finding(_evidence(look, again), _remedy(look, onset))
+
+
+def _periodic(onset: Onset) -> Finding | None:
+    """Single losses that stand out at one position of a cycle, each time with a usual loss right after it.
+
+    What is left where the closure shows a fixed batch: then the batch of a step cannot be computed anew.
+    """
+    if not onset.is_finite:
+        return None
+    level = onset.usual_loss * math.exp(LOSS_SHARE * onset.jump)
+    is_high = np.nan_to_num(onset.losses, nan=math.inf) >= level
+    high = [k + 1 for k in np.flatnonzero(is_high).tolist() if k + 1 >= onset.step][:MOST_REPEATS]
+    gaps = {b - a for a, b in itertools.pairwise(high)}
+    if len(high) < FEWEST_REPEATS or len(gaps) > 1 or min(gaps) < SHORTEST_CYCLE:
+        return None
+    period = gaps.pop()
+    return Finding(
+        f"from step {onset.step} on, the loss stands out at single steps, {period} apart: {', '.join(map(str, high))}, "
+        "with usual losses between.",
+        f"Inspect or drop the batch that comes every {period} steps, at step {onset.step} first.",
+    )
 
 
 def _not_finite(look: Inspection) -> Finding | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 
 from stabletune.judgement.finding import Finding
 from stabletune.judgement.onset import Onset
 
 NAME = "logit growth"
 RANK = 3
-LEAST_GROWTH = 2.0
+LEAST_GROWTH, LEAST_GROWTH_AT_ONSET = 2.0, 3.0
 LEAST_LOGIT = 10.0
 RECENT = 60
 MARGIN = 2
@@ -18,19 +19,37 @@ MARGIN = 2
 def find(onset: Onset) -> Finding | None:
     """The largest logit of some softmax, last seen before the onset, is twice all that was seen 60 steps earlier.
 
-    Its absolute size says little: networks that have memorized their data rest at several hundred.
+    At the onset itself, three times, as any spike moves the logits; not where the parameters were moved at once. The
+    absolute size says little: networks that have memorized their data rest at several hundred.
     """
     looks = [(m.step, m.largest_logits) for m in onset.history.measurements if m.largest_logits]
-    before = [(step, values) for step, values in looks if step <= onset.step - MARGIN]
-    if not before:
-        return None
-    last_step, last = before[-1]
-    earlier = [values for step, values in before if step <= onset.step - RECENT and len(values) == len(last)]
-    if not earlier or last_step <= onset.step - RECENT:
-        return None
+    earlier = [values for step, values in looks if step <= onset.step - RECENT]
+    for step, last, least in _last_looks(onset, looks):
+        alike = [values for values in earlier if len(values) == len(last)]
+        finding = _grown(onset, step, last, alike, least) if alike else None
+        if finding is not None:
+            return finding
+    return None
+
+
+def _last_looks(
+    onset: Onset, looks: Sequence[tuple[int, tuple[float, ...]]]
+) -> Iterator[tuple[int, tuple[float, ...], float]]:
+    """Step, logits and what growth they must show: the last before the onset, and the one at the onset."""
+    recent = [look for look in looks if onset.step - RECENT < look[0] <= onset.step - MARGIN]
+    if recent:
+        yield *recent[-1], LEAST_GROWTH
+    found, _ = onset.inspections()
+    if found is not None and found.largest_logits and (not onset.is_sudden or onset.has_changed_for_good):
+        yield found.step, found.largest_logits, LEAST_GROWTH_AT_ONSET
+
+
+def _grown(
+    onset: Onset, last_step: int, last: tuple[float, ...], earlier: Sequence[tuple[float, ...]], least: float
+) -> Finding | None:
     growths = [now / max(max(then), 1e-9) for now, then in zip(last, zip(*earlier, strict=True), strict=True)]
     growth, site = max(zip(growths, itertools.count(), strict=False))
-    if growth < LEAST_GROWTH or last[site] < LEAST_LOGIT:
+    if growth < least or last[site] < LEAST_LOGIT:
         return None
     where = "output" if site == len(last) - 1 else f"attention or inner (softmax {site + 1} of {len(last)})"
     highest = max(values[site] for values in earlier)

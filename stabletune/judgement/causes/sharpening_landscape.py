@@ -14,6 +14,7 @@ NEAR_EDGE = 0.75
 HESSIAN_RATIO = 1.5
 FAR_ABOVE = 1.2
 SAFE = 0.7
+SOON = 15
 
 
 def find(onset: Onset) -> Finding | None:
@@ -22,6 +23,8 @@ def find(onset: Onset) -> Finding | None:
     S itself may stay below 1 all the while: the gradients of a sharper landscape refill v̂. Where no two readings are
     near enough to tell the parts, S far above the edge though neither v̂ fell nor the learning rate rose.
     """
+    if onset.has_changed_for_good:
+        return _at_once(onset)
     readings = onset.readings(onset.step - FAR, onset.step)
     if onset.is_sudden or not readings:
         return None
@@ -30,6 +33,19 @@ def find(onset: Onset) -> Finding | None:
         return None
     evidence = _apart(onset, highest) if onset.climb is not None else _far_above(onset, highest)
     return None if evidence is None else Finding(evidence, _remedy(onset, highest))
+
+
+def _at_once(onset: Onset) -> Finding | None:
+    """The loss function or its data changed at the onset and stayed so; S is read right after."""
+    for reading in onset.readings(onset.step, onset.step + SOON):
+        ratio, foreseen = reading.sharpness_ratio or 0.0, reading.foreseen_sharpness_ratio or 0.0
+        if ratio > HESSIAN_RATIO * foreseen > 0.0:
+            return Finding(
+                f"from step {onset.step} on every batch has another loss than those before it have under the same "
+                f"parameters, and the raw curvature raised sharpness_ratio from {foreseen:.3g} to {ratio:.3g}.",
+                _remedy(onset, reading),
+            )
+    return None
 
 
 def _apart(onset: Onset, highest: Measurement) -> str | None:

@@ -16,7 +16,7 @@ RANK = 0
 PRECISE_SHARE = 0.5
 NORMAL_LOSS = 3.0
 STEPS_BEFORE = 3
-_WIDER = {"float16": "bfloat16, or float16 with a smaller loss scale", "bfloat16": "float32", "float32": "float64"}
+_WIDER = {"float16": "bfloat16", "bfloat16": "float32"}
 
 
 def find(onset: Onset) -> Finding | None:
@@ -59,9 +59,10 @@ def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
     before = float(onset.losses[onset.step - 2])
     if not before <= NORMAL_LOSS * onset.usual_loss:
         return None
-    if look is not None and any(math.isfinite(other.loss) for other in look.others):
-        return None
     if look is not None and not look.has_finite_inputs:
+        return None
+    is_suspect_finite = look is not None and math.isfinite(look.suspect.loss)
+    if look is not None and not is_suspect_finite and any(math.isfinite(other.loss) for other in look.others):
         return None
     evidence = (
         f"the loss went from {before:.4g} (usual: {onset.usual_loss:.4g}) to {onset.history.losses[onset.step - 1]} "
@@ -72,6 +73,6 @@ def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
 
 def _remedy(look: Inspection | None) -> str:
     narrow = look.lowest_precision if look is not None else None
-    if narrow in ("float16", "bfloat16"):
-        return f"Compute in {_WIDER[narrow]} instead of {narrow}."
+    if narrow in _WIDER:
+        return f"Compute in {_WIDER[narrow]} instead of {narrow}, or scale down what grows too large for it."
     return "Write the operation that overflows in a form that cannot (log-sum-exp, a clamp, an eps under a root)."
