@@ -37,10 +37,10 @@ def main() -> None:
     parts = []
     for title, seeds, signals in SETTINGS[:1] if options.quick else SETTINGS:
         outcomes = _run(list(all_cases(1 if options.quick else seeds)), signals, options.keep)
-        tuning = [found for found in outcomes if not found.case.is_held_out]
-        held_out = [found for found in outcomes if found.case.is_held_out]
-        parts += [summary(held_out, f"Held-out networks, {title}"), summary(tuning, f"Networks used, {title}")]
-        print("\n".join(parts[-2:]))
+        for group in ("unseen", "held out", "tuning"):
+            chosen = [found for found in outcomes if found.case.group == group]
+            parts.append(summary(chosen, f"{group.capitalize()} networks, {title}"))
+        print("\n".join(parts[-3:]))
         for found in outcomes:
             if found.is_scored and not found.is_right:
                 print(f"  {found.case} named {found.named}")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.diagnosis.tasks import HELD_OUT, TUNING
+from benchmarks.diagnosis.tasks import HELD_OUT, TUNING, UNSEEN
 from stabletune.hyperparameters import default_settings
 from stabletune.records import UNEXPLAINED, TrialSpec, WorkloadReference
 
@@ -15,12 +15,14 @@ NEVER = 10**9
 STALE = "stale preconditioner"
 RATES = {"modular_division": 2e-3, "breast_cancer": 2e-3}
 OF_TOKENS = ("char_lm", "modular_division")
-OF_LOGITS = ("digits_cnn", "char_lm", "modular_division", "gru", "breast_cancer")
+OF_LOGITS = ("digits_cnn", "char_lm", "modular_division", "gru", "breast_cancer", "wine", "patch_transformer")
 NATURAL = {  # settings at which the network spikes by itself, at a beta2 that forgets slowly
     "tanh_regression": ((0.02, 0.999, 900), (0.03, 0.999, 500), (0.03, 0.99, 500)),
     "full:teacher_mlp": ((0.01, 0.999, 450), (0.03, 0.999, 400)),
     "diabetes": ((0.01, 0.999, 600), (0.02, 0.999, 600), (0.01, 0.99, 600)),
     "autoencoder": ((0.03, 0.99, 300), (0.05, 0.995, 400)),
+    "full:lstm_sine": ((0.02, 0.999, 500), (0.03, 0.99, 500)),
+    "wine": ((0.03, 0.999, 500),),
 }
 
 
@@ -44,9 +46,10 @@ class Case:
         return self.cause.partition(":")[0]
 
     @property
-    def is_held_out(self) -> bool:
-        """Whether the network took no part in the choice of thresholds."""
-        return self.task.removeprefix("full:") in HELD_OUT
+    def group(self) -> str:
+        """Whether thresholds were chosen on this network, rules changed after it, or neither."""
+        name = self.task.removeprefix("full:")
+        return "unseen" if name in UNSEEN else "held out" if name in HELD_OUT else "tuning"
 
     def spec(self, **signals: Any) -> TrialSpec:
         """The trial."""
@@ -74,7 +77,7 @@ class Case:
 def all_cases(seeds: int = 1) -> Iterator[Case]:
     """Every case, with seeds that draw start and data order."""
     for seed in range(seeds):
-        for task in (*TUNING, *HELD_OUT):
+        for task in (*TUNING, *HELD_OUT, *UNSEEN):
             for case in _faults(task):
                 yield dataclasses.replace(
                     case, task=task, lr=RATES.get(task, case.lr), seed=seed, beta2=(0.999, 0.99)[seed % 2]
@@ -93,9 +96,9 @@ def _faults(task: str) -> Iterator[Case]:
         yield Case(task, "bad batch:inputs", 10.0)
     for variant in ("float16", "exp", "gradient"):
         yield Case(task, f"precision or overflow:{variant}", 1.2)
-    if task in ("teacher_mlp", "diabetes", "autoencoder"):
+    if task in ("teacher_mlp", "diabetes", "autoencoder", "lstm_sine"):
         yield Case(task, "precision or overflow", 3e4, at=0, function="build")
-    if task in ("digits_cnn", "char_lm", "gru", "modular_division", "teacher_mlp"):
+    if task in ("digits_cnn", "char_lm", "gru", "modular_division", "teacher_mlp", "patch_transformer"):
         yield Case(task, "bad batch", at=0, function="build")
     if task in OF_LOGITS:
         yield Case(task, "logit growth", 1.04, at=120, steps=270)

@@ -21,6 +21,7 @@ BEFORE = 60
 GAP = 10
 LATE = 3
 FAR = 100
+SMALLEST = 1e-150  # its square is still a float64
 CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
@@ -105,7 +106,7 @@ class Onset:
     def stalest(self) -> tuple[int, float] | None:
         """The step before the onset at which v̂ had outlived its gradients most, and Σ v̂ / Σ g² there."""
         first, last = max(0, self.step - 1 - WINDOW), max(0, self.step - LATE)
-        ratios = self.v_hat[first:last] / np.maximum(self.gradient_norms[first:last], 1e-300) ** 2
+        ratios = self.v_hat[first:last] / np.maximum(self.gradient_norms[first:last], SMALLEST) ** 2
         ratios = np.where(np.isfinite(ratios), ratios, 0.0)
         if not ratios.size or not ratios.any():
             return None

@@ -23,7 +23,10 @@ SHORTEST_CYCLE = 4
 
 
 def find(onset: Onset) -> Finding | None:
-    """At the onset, and again later: a loss that is half of the jump, or five times the others' gradient."""
+    """At the onset, and again later: a loss that is half of the jump, or five times the others' gradient.
+
+    The loss counts where it came in one step: in a rise that took several, batches that differ anyway differ more.
+    """
     return _compared(onset) or _periodic(onset)
 
 
@@ -33,7 +36,7 @@ def _compared(onset: Onset) -> Finding | None:
         return None
     if not math.isfinite(look.suspect.loss):
         return _not_finite(look)
-    by_loss = _log_ratio(look, _loss) >= LOSS_SHARE * onset.jump
+    by_loss = onset.is_sudden and _log_ratio(look, _loss) >= LOSS_SHARE * onset.jump
     by_gradient = _log_ratio(look, _norm) >= math.log(GRADIENT_RATIO)
     if not (by_loss or by_gradient):
         return None

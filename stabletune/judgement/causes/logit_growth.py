@@ -19,9 +19,12 @@ MARGIN = 2
 def find(onset: Onset) -> Finding | None:
     """The largest logit of some softmax, last seen before the onset, is twice all that was seen 60 steps earlier.
 
-    At the onset itself, three times, as any spike moves the logits; not where the parameters were moved at once. The
-    absolute size says little: networks that have memorized their data rest at several hundred.
+    At the onset itself, three times, as any spike moves the logits. Not where the loss rose in one step, unless the
+    loss function itself changed: young networks double their logits in 60 steps by learning. Their absolute size says
+    little too: networks that have memorized their data rest at several hundred.
     """
+    if onset.is_sudden and not onset.has_changed_for_good:
+        return None
     looks = [(m.step, m.largest_logits) for m in onset.history.measurements if m.largest_logits]
     earlier = [values for step, values in looks if step <= onset.step - RECENT]
     for step, last, least in _last_looks(onset, looks):
@@ -40,7 +43,7 @@ def _last_looks(
     if recent:
         yield *recent[-1], LEAST_GROWTH
     found, _ = onset.inspections()
-    if found is not None and found.largest_logits and (not onset.is_sudden or onset.has_changed_for_good):
+    if found is not None and found.largest_logits:
         yield found.step, found.largest_logits, LEAST_GROWTH_AT_ONSET
 
 

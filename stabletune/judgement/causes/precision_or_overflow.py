@@ -20,9 +20,13 @@ _WIDER = {"float16": "bfloat16", "bfloat16": "float32"}
 
 
 def find(onset: Onset) -> Finding | None:
-    """A loss that float64 does not confirm; a gradient or a loss that stops being finite from one step to the next."""
+    """A loss that float64 does not confirm; a gradient that vanishes; what stops being finite from one step to the next."""
     look, _ = onset.inspections()
-    return _against_float64(onset, look) or _broken_gradient(onset, look) or _broken_loss(onset, look)
+    for evidence in (_against_float64, _broken_gradient, _vanished_gradient, _broken_loss):
+        finding = evidence(onset, look)
+        if finding is not None:
+            return finding
+    return None
 
 
 def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
@@ -46,6 +50,19 @@ def _broken_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
             evidence = f"at step {step} the loss was {loss:.4g}, but its gradient was not finite"
             return Finding(f"{evidence}; the loss followed at step {onset.step}.", _remedy(look))
     return None
+
+
+def _vanished_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
+    """A gradient of exactly zero in every entry, in a format that knows nothing between zero and 6e-8."""
+    last = onset.gradient_norms[max(0, onset.step - 1 - STEPS_BEFORE) : onset.step]
+    if look is None or look.lowest_precision not in _WIDER or not last.size or (last != 0.0).any():
+        return None
+    return Finding(
+        f"in the last {last.size} steps every gradient was exactly zero at a loss of {onset.usual_loss:.4g}: too small "
+        f"for {look.lowest_precision}.",
+        f"Compute in {_WIDER[look.lowest_precision]} instead of {look.lowest_precision}, or scale up the loss before "
+        "the backward pass (GradScaler).",
+    )
 
 
 def _has_norm_before(onset: Onset, step: int) -> bool:
