@@ -25,6 +25,7 @@ SMALLEST = 1e-150  # its square is still a float64
 CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
+WITH_LOSS = 0.2  # of log rise of the loss: an oscillation has its square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,12 @@ class Onset:
         """How much of the rise came in one step: near 1 for a blow, small for an instability that grew.
 
         max over the last steps of log(G_k / G_{k-1}), as a share of log(max G / median G), with the gradient norm G,
-        which shows an oscillation long before the loss does; the loss itself where G is unknown or hardly rose.
+        which shows an oscillation long before the loss does; the loss itself where G is unknown, hardly rose, or did
+        not rise with the loss in the last steps.
         """
-        found = self._share(self.gradient_norms)
+        late = self._late(self.gradient_norms)
+        is_told = late.size > 1 and math.log(late.max() / late[0]) >= WITH_LOSS * self.jump
+        found = self._share(self.gradient_norms) if is_told or not self.is_finite else None
         if found is None:
             found = self._share(self.losses, least=0.0)
         return 1.0 if found is None else found
@@ -83,12 +87,15 @@ class Onset:
 
     def _share(self, values: NDArray[np.float64], least: float = TOLD_BY_GRADIENT) -> float | None:
         before = values[max(0, self.step - BEFORE - GAP) : max(0, self.step - GAP)]
-        late = values[max(0, self.step - LATE - 2) : self.step]
-        before, late = before[np.isfinite(before) & (before > 0)], late[np.isfinite(late) & (late > 0)]
+        before, late = before[np.isfinite(before) & (before > 0)], self._late(values)
         if not before.size or late.size < 2:
             return None
         rise = math.log(late.max() / np.median(before))
         return float(np.diff(np.log(late)).max()) / rise if rise > least else None
+
+    def _late(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        late = values[max(0, self.step - LATE - 2) : self.step]
+        return late[np.isfinite(late) & (late > 0)]
 
     @functools.cached_property
     def v_hat(self) -> NDArray[np.float64]:

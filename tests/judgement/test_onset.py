@@ -21,6 +21,11 @@ def test_without_gradient_norms_the_losses_tell_how_sudden_a_rise_was():
     assert not Onset(slow, 301).is_sudden
 
 
+def test_a_loss_that_jumps_while_its_gradient_rises_slowly_is_sudden():
+    norms = [*calm(200), *(1.0 * 1.02**k for k in range(101))]
+    assert Onset(history_of([*calm(), 6.0], norms), ONSET).is_sudden
+
+
 def test_v_hat_from_gradient_norms_follows_the_closed_form_of_a_decay():
     history = history_of(calm(200), [1.0] * 100 + [0.0] * 100, beta2=0.99)
     v_hat = Onset(history, 200).v_hat

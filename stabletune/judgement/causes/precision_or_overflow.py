@@ -20,7 +20,7 @@ _WIDER = {"float16": "bfloat16", "bfloat16": "float32"}
 
 
 def find(onset: Onset) -> Finding | None:
-    """A loss that float64 does not confirm; a gradient that vanishes; what stops being finite from one step to the next."""
+    """A loss that float64 does not confirm, a gradient that vanishes, what stops being finite within one step."""
     look, _ = onset.inspections()
     for evidence in (_against_float64, _broken_gradient, _vanished_gradient, _broken_loss):
         finding = evidence(onset, look)

@@ -7,7 +7,7 @@ import pytest
 
 from stabletune.judgement.causes.bad_batch import find
 from stabletune.judgement.onset import Onset
-from tests.judgement.histories import ONSET, blow, calm, history_of, look
+from tests.judgement.histories import ONSET, blow, calm, growth, history_of, look
 
 
 def inspected(*looks):
@@ -43,6 +43,12 @@ def test_a_batch_whose_gradient_alone_stands_out_twice_is_bad():
 )
 def test_without_its_evidence_no_batch_is_blamed(looks):
     assert find(inspected(*looks)) is None
+
+
+def test_a_hard_batch_in_a_rise_that_took_several_steps_is_not_bad():
+    history = growth()
+    history.inspections += [look(4.8, [1.0, 1.1]), again(4.8, [1.0])]
+    assert find(Onset(history, ONSET)) is None
 
 
 def test_a_batch_that_ends_the_trial_is_judged_by_the_first_look():

@@ -40,6 +40,10 @@ def test_without_its_evidence_logits_are_not_blamed(looks):
     assert find(seen(looks)) is None
 
 
+def test_young_logits_that_double_by_learning_do_not_explain_a_blow():
+    assert find(seen([(200, (5.0, 9.0)), (295, (5.0, 30.0))], blow())) is None
+
+
 def test_logits_at_the_onset_count_if_they_tripled_in_a_rise_that_grew():
     onset = seen([(200, (9.0,))])
     onset.history.inspections.append(look(5.0, [5.0], largest_logits=(40.0,)))

@@ -61,3 +61,11 @@ def test_a_jump_of_the_learning_rate_comes_first():
 
 def test_a_recorded_loss_that_is_finite_when_computed_again_is_the_arithmetics():
     assert find(diverged(look(1.0, [1.0], precise_loss=1.0))) is not None
+
+
+def test_gradients_of_exactly_zero_are_the_formats_only_where_it_is_narrow():
+    history = history_of([*calm(), 1.3], calm(ONSET - 10) + [0.0] * 10)
+    history.inspections.append(look(1.3, [1.3], precise_loss=1.3, lowest_precision="float16"))
+    assert "every gradient was exactly zero" in find(Onset(history, ONSET)).evidence
+    history.inspections[0] = look(1.3, [1.3], precise_loss=1.3, lowest_precision="float32")
+    assert find(Onset(history, ONSET)) is None
