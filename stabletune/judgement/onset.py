@@ -25,7 +25,7 @@ SMALLEST = 1e-150  # its square is still a float64
 CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
-WITH_LOSS = 0.2  # of log rise of the loss: an oscillation has its square
+WITH_LOSS = 0.1  # of log rise of the loss: an oscillation has its square
 
 
 @dataclasses.dataclass(frozen=True)
