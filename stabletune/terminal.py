@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 14
 SECONDS_BETWEEN_LINES = 1.0
-DIAGNOSES_SHOWN = 3
+SPIKES_SHOWN = 3
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
 
 
@@ -213,12 +213,17 @@ def trial_summary(result: TrialResult) -> str:
     lines = [f"{result.status}: {result.reason}"]
     if result.objective is not None:
         lines.append(f"{result.spec.metric}: {result.objective:.6g}")
-    lines += [
-        f"spike at step {e.start}: {e.worst_ratio:.3g} times its median, severity {e.severity:.3g}, "
-        f"{e.steps_lost} steps lost"
-        for e in result.episodes
-    ]
-    lines += _diagnoses(result.diagnoses)
+    why = {found.step: found for found in result.diagnoses}
+    for e in result.episodes[:SPIKES_SHOWN]:
+        lines.append(
+            f"spike at step {e.start}: {e.worst_ratio:.3g} times its median, severity {e.severity:.3g}, "
+            f"{e.steps_lost} steps lost"
+        )
+        lines += _diagnosis(why.pop(e.start, None))
+    if len(result.episodes) > SPIKES_SHOWN:
+        counts = Counter(found.cause for found in result.diagnoses).most_common()
+        lines.append(f"{len(result.episodes)} spikes: " + ", ".join(f"{cause} {n}" for cause, n in counts))
+    lines += _diagnosis(why.get(result.steps) if result.status == "diverged" else None)
     finite = [loss for loss in result.losses.tolist() if math.isfinite(loss)]
     lines.append(f"OLMo spike score: {olmo_spike_score(finite):.3%}")
     readings = [m for m in result.measurements if m.sharpness_ratio is not None]
@@ -230,13 +235,9 @@ def trial_summary(result: TrialResult) -> str:
     return "\n".join(lines)
 
 
-def _diagnoses(diagnoses: Sequence[Diagnosis]) -> list[str]:
-    """Cause, evidence and the one change of the first three; how many there are of each cause, if there are more."""
-    lines = [f"step {d.step}: {d.cause}: {d.evidence}\n  {d.remedy}" for d in diagnoses[:DIAGNOSES_SHOWN]]
-    if len(diagnoses) > DIAGNOSES_SHOWN:
-        counts = Counter(d.cause for d in diagnoses).most_common()
-        lines.append(f"all {len(diagnoses)}: " + ", ".join(f"{cause} {n}" for cause, n in counts))
-    return lines
+def _diagnosis(found: Diagnosis | None) -> list[str]:
+    """Cause, evidence and the one change."""
+    return [] if found is None else [f"  cause: {found.cause}: {found.evidence}", f"  change: {found.remedy}"]
 
 
 def _name(spec: TrialSpec) -> str:

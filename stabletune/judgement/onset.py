@@ -25,6 +25,7 @@ SMALLEST = 1e-150  # its square is still a float64
 CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
+UNDONE_SHARE = 0.8
 WITH_LOSS = 0.1  # of log rise of the loss: an oscillation has its square
 
 
@@ -82,8 +83,16 @@ class Onset:
 
     @property
     def is_sudden(self) -> bool:
-        """Whether one step made most of the rise."""
-        return self.sudden_share >= SUDDEN_SHARE
+        """Whether one step made most of the rise, or the next undid it."""
+        return self.sudden_share >= SUDDEN_SHARE or self.is_undone
+
+    @functools.cached_property
+    def is_undone(self) -> bool:
+        """Whether the same batch, computed anew one step later, has next to nothing of the jump."""
+        look, _ = self.inspections()
+        if look is None or look.suspect.step != self.step or not self.is_finite or not look.suspect.loss > 0:
+            return False
+        return math.log(look.suspect.loss_then / look.suspect.loss) >= UNDONE_SHARE * self.jump
 
     def _share(self, values: NDArray[np.float64], least: float = TOLD_BY_GRADIENT) -> float | None:
         before = values[max(0, self.step - BEFORE - GAP) : max(0, self.step - GAP)]

@@ -26,6 +26,13 @@ def test_a_loss_that_jumps_while_its_gradient_rises_slowly_is_sudden():
     assert Onset(history_of([*calm(), 6.0], norms), ONSET).is_sudden
 
 
+def test_a_jump_that_the_same_batch_does_not_show_one_step_later_is_sudden():
+    history = growth()
+    assert not Onset(history, ONSET).is_sudden
+    history.inspections.append(look(1.0, [1.0]))
+    assert Onset(history, ONSET).is_undone and Onset(history, ONSET).is_sudden
+
+
 def test_v_hat_from_gradient_norms_follows_the_closed_form_of_a_decay():
     history = history_of(calm(200), [1.0] * 100 + [0.0] * 100, beta2=0.99)
     v_hat = Onset(history, 200).v_hat
