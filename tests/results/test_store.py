@@ -75,6 +75,21 @@ def test_trials_csv_has_the_published_columns(folder: RunFolder) -> None:
     assert header == expected
 
 
+def test_the_cause_of_the_worst_spike_is_in_the_row_and_all_are_in_the_folder_of_the_run(folder: RunFolder) -> None:
+    whys = tuple(
+        Diagnosis(step=step, cause=cause, evidence=f"{cause}, because.", remedy="Do that.")
+        for step, cause in ((40, "bad batch"), (200, "schedule jump"))
+    )
+    episodes = (make_episode(40, worst_ratio=2.0), make_episode(200, worst_ratio=9.0))
+    norms = np.linspace(1.0, 2.0, 500)
+    folder.record(make_result(make_spec(3), episodes=episodes, diagnoses=whys, gradient_norms=norms))
+    (row,) = folder.trials.rows()
+    assert (row["cause"], row["evidence"], row["remedy"]) == ("schedule jump", "schedule jump, because.", "Do that.")
+    lines = (folder.run_path(3) / "diagnoses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cause"] for line in lines] == ["bad batch", "schedule jump"]
+    assert np.load(folder.run_path(3) / "steps.npz")["gradient_norms"] == pytest.approx(norms)
+
+
 def test_a_proof_run_goes_to_confirmations_with_its_own_curves(folder: RunFolder) -> None:
     folder.record(make_result(make_spec(7, purpose="confirmation", seed=11)))
     folder.record(make_result(make_spec(0, purpose="baseline", seed=11), episodes=(make_episode(40),)))
