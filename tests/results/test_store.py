@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from stabletune.errors import OutputFolderError
+from stabletune.records import Diagnosis
 from stabletune.results.recommendation import Recommendation, settings_from
 from stabletune.results.store import RunFolder
 from tests.results.runs import PARAMS, make_episode, make_measurement, make_result, make_spec
