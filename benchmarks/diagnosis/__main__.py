@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.diagnosis.cases import Case, all_cases
-from benchmarks.diagnosis.score import Outcome, outcome, summary
+from benchmarks.diagnosis.score import Outcome, outcome, replayed, summary
 from stabletune.trial.worker import run_trial
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md"
@@ -31,12 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed at the default signals")
     parser.add_argument("--write", action="store_true", help="replace the tables of docs/diagnosis.md")
-    parser.add_argument("--keep", type=Path, help="a folder for the pickled results, to replay rules on")
+    parser.add_argument("--keep", type=Path, help="a folder for the pickled results")
+    parser.add_argument("--replay", type=Path, help="judge the results kept there anew, without any run")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     parts = []
     for title, seeds, signals in SETTINGS[:1] if options.quick else SETTINGS:
-        outcomes = _run(list(all_cases(1 if options.quick else seeds)), signals, options.keep)
+        name = f"{'-'.join(map(str, signals))}.pkl"
+        if options.replay:
+            outcomes = [outcome(c, replayed(r)) for c, r in pickle.loads((options.replay / name).read_bytes())]
+        else:
+            kept = options.keep and options.keep / name
+            outcomes = _run(list(all_cases(1 if options.quick else seeds)), signals, kept)
         for group in ("unseen", "held out", "tuning"):
             chosen = [found for found in outcomes if found.case.group == group]
             parts.append(summary(chosen, f"{group.capitalize()} networks, {title}"))
@@ -60,8 +66,8 @@ def _run(cases: Sequence[Case], signals: dict[str, Any], keep: Path | None) -> l
         print(f"{number}/{len(cases)} {case.task} {case.cause} {case.strength:g}: {last.named}", file=sys.stderr)
     print(f"{len(cases)} runs in {time.monotonic() - started:.0f} s", file=sys.stderr)
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        (keep / f"{'-'.join(map(str, signals))}.pkl").write_bytes(pickle.dumps(results))
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        keep.write_bytes(pickle.dumps(results))
     return found
 
 

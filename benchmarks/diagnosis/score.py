@@ -10,6 +10,9 @@ from scipy.stats import beta
 
 from benchmarks.diagnosis.cases import NEVER, Case
 from stabletune.judgement.causes import load_causes
+from stabletune.judgement.diagnosis import diagnose
+from stabletune.judgement.history import History
+from stabletune.judgement.spikes import SpikeDetector
 from stabletune.records import UNEXPLAINED, TrialResult
 
 NO_SPIKE = "no spike"
@@ -45,6 +48,16 @@ def outcome(case: Case, result: TrialResult) -> Outcome:
     begins = case.at if case.at < NEVER else 0
     named = next((found.cause for found in result.diagnoses if found.step >= begins), NO_SPIKE)
     return Outcome(case, named, result.status, result.overhead)
+
+
+def replayed(result: TrialResult) -> TrialResult:
+    """The result with the diagnoses that today's rules make of what was recorded."""
+    history = History(result.spec, SpikeDetector())
+    for loss, norm, lr in zip(result.losses, result.gradient_norms, result.learning_rates, strict=True):
+        if loss > 0.0 or loss != loss:
+            history.add(float(loss), gradient_norm=float(norm), lr=float(lr))
+    history.measurements, history.inspections = list(result.measurements), list(result.inspections)
+    return dataclasses.replace(result, diagnoses=diagnose(history))
 
 
 def summary(outcomes: Sequence[Outcome], title: str) -> str:
