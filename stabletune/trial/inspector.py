@@ -7,10 +7,10 @@ now and then the largest logits. Nothing of the training is changed.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +53,7 @@ class Inspector:
         """Keep the step's batch; return whether its gradient stands out from the fifty before it."""
         batch = keep(step, loss, closure, norm)
         self._kept.append(batch)
-        usual = float(np.median(self._norms)) if len(self._norms) >= FEWEST else math.inf
+        usual = statistics.median(self._norms) if len(self._norms) >= FEWEST else math.inf
         is_alarm = not norm <= STANDS_OUT * usual and math.isfinite(usual)
         if is_alarm and (self._alarmed is None or step - self._alarmed.step > N_KEPT):
             self._alarmed = batch
@@ -124,5 +124,5 @@ def _stands_out(look: Inspection) -> bool:
     """Whether the suspect's loss or gradient is so far off the others' that a second look can confirm it."""
     losses = [other.loss for other in look.others]
     norms = [other.gradient_norm for other in look.others if other.gradient_norm is not None]
-    is_loss_off = bool(losses) and not look.suspect.loss <= REPEATED_FROM * float(np.median(losses))
+    is_loss_off = bool(losses) and not look.suspect.loss <= REPEATED_FROM * statistics.median(losses)
     return is_loss_off or (bool(norms) and not (look.suspect.gradient_norm or 0.0) <= REPEATED_FROM * norms[-1])

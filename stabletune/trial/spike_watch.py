@@ -64,7 +64,6 @@ class SpikeWatch:
         lr = max((float(group["lr"]) for group in self._optimizer.param_groups), default=math.nan)
         self._history.add(loss, gradient_norm=norm, lr=lr)
         self._is_alarm = self._inspector.remember(self._history.step, loss, closure, norm)
-        self._monitor.charge(NORM_COST)
 
     @property
     def is_spike_new(self) -> bool:
@@ -112,5 +111,5 @@ class SpikeWatch:
             again = self._inspector.repeat(self._history.step)
             if again is not None:
                 self._history.inspections.append(again)
-        self._monitor.charge(self._inspector.spent - self._charged)
+        self._monitor.charge(NORM_COST + self._inspector.spent - self._charged)
         self._charged = self._inspector.spent
