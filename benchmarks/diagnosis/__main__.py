@@ -20,6 +20,7 @@ from stabletune.trial.worker import run_trial
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md"
 BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
+GROUPS = ("last", "unseen", "held out", "tuning")
 SETTINGS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("default signals, overhead 0.15", 2, {"overhead": 0.15}),
     ("signals {every: 5}", 1, {"every": 5}),
@@ -29,6 +30,7 @@ SETTINGS: tuple[tuple[str, int, dict[str, Any]], ...] = (
 def main() -> None:
     """Run every case, print the tables, and put them into docs/diagnosis.md if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=GROUPS, help="one group of networks")
     parser.add_argument("--quick", action="store_true", help="one seed at the default signals")
     parser.add_argument("--write", action="store_true", help="replace the tables of docs/diagnosis.md")
     parser.add_argument("--keep", type=Path, help="a folder for the pickled results")
@@ -42,11 +44,12 @@ def main() -> None:
             outcomes = [outcome(c, replayed(r)) for c, r in pickle.loads((options.replay / name).read_bytes())]
         else:
             kept = options.keep and options.keep / name
-            outcomes = _run(list(all_cases(1 if options.quick else seeds)), signals, kept)
-        for group in ("unseen", "held out", "tuning"):
+            cases = [case for case in all_cases(1 if options.quick else seeds) if options.only in (None, case.group)]
+            outcomes = _run(cases, signals, kept)
+        for group in GROUPS:
             chosen = [found for found in outcomes if found.case.group == group]
             parts.append(summary(chosen, f"{group.capitalize()} networks, {title}"))
-        print("\n".join(parts[-3:]))
+        print("\n".join(parts[-len(GROUPS) :]))
         for found in outcomes:
             if found.is_scored and not found.is_right:
                 print(f"  {found.case} named {found.named}")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.diagnosis.tasks import HELD_OUT, TUNING, UNSEEN
+from benchmarks.diagnosis.tasks import HELD_OUT, LAST, TUNING, UNSEEN
 from stabletune.hyperparameters import default_settings
 from stabletune.records import UNEXPLAINED, TrialSpec, WorkloadReference
 
@@ -15,7 +15,16 @@ NEVER = 10**9
 STALE = "stale preconditioner"
 RATES = {"modular_division": 2e-3, "breast_cancer": 2e-3}
 OF_TOKENS = ("char_lm", "modular_division")
-OF_LOGITS = ("digits_cnn", "char_lm", "modular_division", "gru", "breast_cancer", "wine", "patch_transformer")
+OF_LOGITS = (
+    "digits_cnn",
+    "char_lm",
+    "modular_division",
+    "gru",
+    "breast_cancer",
+    "wine",
+    "patch_transformer",
+    "conv_waves",
+)
 NATURAL = {  # settings at which the network spikes by itself, at a beta2 that forgets slowly
     "tanh_regression": ((0.02, 0.999, 900), (0.03, 0.999, 500), (0.03, 0.99, 500)),
     "full:teacher_mlp": ((0.01, 0.999, 450), (0.03, 0.999, 400)),
@@ -23,6 +32,8 @@ NATURAL = {  # settings at which the network spikes by itself, at a beta2 that f
     "autoencoder": ((0.03, 0.99, 300), (0.05, 0.995, 400)),
     "full:lstm_sine": ((0.02, 0.999, 500), (0.03, 0.99, 500)),
     "wine": ((0.03, 0.999, 500),),
+    "sine_network": ((0.01, 0.999, 600), (0.02, 0.99, 500)),
+    "full:attention_sum": ((0.01, 0.999, 500), (0.02, 0.99, 500)),
 }
 
 
@@ -49,7 +60,8 @@ class Case:
     def group(self) -> str:
         """Whether thresholds were chosen on this network, rules changed after it, or neither."""
         name = self.task.removeprefix("full:")
-        return "unseen" if name in UNSEEN else "held out" if name in HELD_OUT else "tuning"
+        groups = {"last": LAST, "unseen": UNSEEN, "held out": HELD_OUT}
+        return next((group for group, tasks in groups.items() if name in tasks), "tuning")
 
     def spec(self, **signals: Any) -> TrialSpec:
         """The trial."""
@@ -77,7 +89,7 @@ class Case:
 def all_cases(seeds: int = 1) -> Iterator[Case]:
     """Every case, with seeds that draw start and data order."""
     for seed in range(seeds):
-        for task in (*TUNING, *HELD_OUT, *UNSEEN):
+        for task in (*TUNING, *HELD_OUT, *UNSEEN, *LAST):
             for case in _faults(task):
                 yield dataclasses.replace(
                     case, task=task, lr=RATES.get(task, case.lr), seed=seed, beta2=(0.999, 0.99)[seed % 2]
@@ -96,9 +108,9 @@ def _faults(task: str) -> Iterator[Case]:
         yield Case(task, "bad batch:inputs", 10.0)
     for variant in ("float16", "exp", "gradient"):
         yield Case(task, f"precision or overflow:{variant}", 1.2)
-    if task in ("teacher_mlp", "diabetes", "autoencoder", "lstm_sine"):
+    if task in ("teacher_mlp", "diabetes", "autoencoder", "lstm_sine", "attention_sum"):
         yield Case(task, "precision or overflow", 3e4, at=0, function="build")
-    if task in ("digits_cnn", "char_lm", "gru", "modular_division", "teacher_mlp", "patch_transformer"):
+    if task in ("digits_cnn", "char_lm", "gru", "modular_division", "teacher_mlp", "patch_transformer", "conv_waves"):
         yield Case(task, "bad batch", at=0, function="build")
     if task in OF_LOGITS:
         yield Case(task, "logit growth", 1.04, at=120, steps=270)

@@ -1,6 +1,7 @@
 """The networks in which causes are injected.
 
-Thresholds were chosen on ``TUNING``; what went wrong on ``HELD_OUT`` then changed three rules; ``UNSEEN`` came last.
+Thresholds were chosen on ``TUNING``; what went wrong on ``HELD_OUT`` and then on ``UNSEEN`` changed rules; nothing was
+changed after ``LAST``.
 
 Each is a model, a mean loss of one batch, and a list of batches that is gone through again and again.
 """
@@ -190,6 +191,55 @@ def patch_transformer(seed: int) -> Task:
     return Task(model, functional.cross_entropy, batches, model.readout)
 
 
+class _Sine(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        """Bends by a sine."""
+        return torch.sin(3.0 * x)
+
+
+def sine_network(seed: int) -> Task:
+    """Sine network that paints one digit from its coordinates, full batch, squared error."""
+    image = torch.tensor(load_digits().images[5] / 16.0).float()
+    axis = torch.linspace(-1.0, 1.0, 8)
+    places = torch.cartesian_prod(axis, axis)
+    model = _mlp(2, 40, 1, _Sine)
+    return Task(model, functional.mse_loss, [(places, image.reshape(-1, 1))], model[-1])
+
+
+def conv_waves(seed: int) -> Task:
+    """One-dimensional convolutions with GroupNorm that tell four kinds of waves, nine minibatches, cross-entropy."""
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(0, 4, (576,), generator=generator)
+    time = torch.arange(32) + 8 * torch.rand(576, 1, generator=generator)
+    waves = torch.sin((0.3 + 0.12 * labels).unsqueeze(1) * time) + 0.4 * torch.randn(576, 32, generator=generator)
+    readout = nn.Linear(16, 4)
+    layers = [nn.Conv1d(1, 16, 5, stride=2), nn.GroupNorm(4, 16), nn.GELU(), nn.Conv1d(16, 16, 5), nn.GELU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), readout)
+    return Task(model, functional.cross_entropy, _split((waves.unsqueeze(1), labels), 9), readout)
+
+
+class _Pooled(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, width)
+        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.readout = nn.Linear(width, 1)
+
+    def forward(self, items: Tensor) -> Tensor:
+        x = torch.tanh(self.embed(items))
+        out: Tensor = self.readout((x + self.attention(x, x, x, need_weights=False)[0]).mean(dim=1))
+        return out
+
+
+def attention_sum(seed: int) -> Task:
+    """Attention that learns a product summed over a set, twelve minibatches, Huber loss."""
+    generator = torch.Generator().manual_seed(9)
+    items = torch.randn(480, 6, 3, generator=generator)
+    targets = items.prod(dim=2).sum(dim=1, keepdim=True) + items[:, :, 0].square().mean(dim=1, keepdim=True)
+    model = _Pooled(32)
+    return Task(model, functional.smooth_l1_loss, _split((items, targets), 12), model.readout)
+
+
 def full_batch(task: Task) -> Task:
     """The same task with all batches in one."""
     inputs, targets = zip(*task.batches, strict=True)
@@ -215,7 +265,12 @@ UNSEEN: dict[str, Callable[[int], Task]] = {
     "lstm_sine": lstm_sine,
     "patch_transformer": patch_transformer,
 }
-TASKS = TUNING | HELD_OUT | UNSEEN
+LAST: dict[str, Callable[[int], Task]] = {
+    "sine_network": sine_network,
+    "conv_waves": conv_waves,
+    "attention_sum": attention_sum,
+}
+TASKS = TUNING | HELD_OUT | UNSEEN | LAST
 
 
 def _arrays(pair: tuple[Any, Any]) -> tuple[Tensor, Tensor]:

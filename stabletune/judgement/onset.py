@@ -83,24 +83,35 @@ class Onset:
 
     @property
     def is_sudden(self) -> bool:
-        """Whether one step made most of the rise, or the next undid it."""
+        """Whether one step made most of the rise, or it was no rise of the gradient and is not found again."""
         return self.sudden_share >= SUDDEN_SHARE or self.is_undone
 
     @functools.cached_property
     def is_undone(self) -> bool:
-        """Whether the same batch, computed anew one step later, has next to nothing of the jump."""
+        """Whether the same batch, computed anew one step later, has next to nothing of a jump without a gradient.
+
+        With one, it may be an oscillation: then the loss falls at every second step.
+        """
         look, _ = self.inspections()
         if look is None or look.suspect.step != self.step or not self.is_finite or not look.suspect.loss > 0:
+            return False
+        norm, usual = self.gradient_norms[self.step - 1], self._usual(self.gradient_norms)
+        if not norm <= math.exp(TOLD_BY_GRADIENT) * usual:
             return False
         return math.log(look.suspect.loss_then / look.suspect.loss) >= UNDONE_SHARE * self.jump
 
     def _share(self, values: NDArray[np.float64], least: float = TOLD_BY_GRADIENT) -> float | None:
-        before = values[max(0, self.step - BEFORE - GAP) : max(0, self.step - GAP)]
-        before, late = before[np.isfinite(before) & (before > 0)], self._late(values)
-        if not before.size or late.size < 2:
+        usual, late = self._usual(values), self._late(values)
+        if math.isnan(usual) or late.size < 2:
             return None
-        rise = math.log(late.max() / np.median(before))
+        rise = math.log(late.max() / usual)
         return float(np.diff(np.log(late)).max()) / rise if rise > least else None
+
+    def _usual(self, values: NDArray[np.float64]) -> float:
+        """The median of the 60 values that end ten steps before; nan where there is none."""
+        before = values[max(0, self.step - BEFORE - GAP) : max(0, self.step - GAP)]
+        known = before[np.isfinite(before) & (before > 0)]
+        return float(np.median(known)) if known.size else math.nan
 
     def _late(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         late = values[max(0, self.step - LATE - 2) : self.step]

@@ -27,10 +27,15 @@ def test_a_loss_that_jumps_while_its_gradient_rises_slowly_is_sudden():
 
 
 def test_a_jump_that_the_same_batch_does_not_show_one_step_later_is_sudden():
-    history = growth()
-    assert not Onset(history, ONSET).is_sudden
+    history = history_of([*calm(296), *(1.0 * 1.3**k for k in range(6))], calm(302))
     history.inspections.append(look(1.0, [1.0]))
     assert Onset(history, ONSET).is_undone and Onset(history, ONSET).is_sudden
+
+
+def test_an_oscillation_whose_loss_falls_at_every_second_step_is_not_undone():
+    history = growth()
+    history.inspections.append(look(1.0, [1.0]))
+    assert not Onset(history, ONSET).is_undone and not Onset(history, ONSET).is_sudden
 
 
 def test_v_hat_from_gradient_norms_follows_the_closed_form_of_a_decay():

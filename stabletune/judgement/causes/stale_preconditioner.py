@@ -21,16 +21,20 @@ def find(onset: Onset) -> Finding | None:
     """A spike that grew over several steps, S at the edge, a Hessian that stayed, and a v̂ of ten times its gradients.
 
     v̂ is the sum over all coordinates, from the gradient norms of every step: readings after the onset would show it
-    refilled. S peaks at 1.02-1.09 in these spikes; where it is far above, v̂ alone has not brought it there.
+    refilled. S mostly peaks at 1.02-1.09 in these spikes; where it is far above and no pair of readings tells how much of
+    it is the Hessian's, nothing is said.
     """
     if onset.is_sudden or onset.stalest is None:
         return None
     step, staleness = onset.stalest
     readings = onset.readings(onset.step - FAR, onset.step)
     highest = max(readings, key=lambda m: m.sharpness_ratio or 0.0, default=None)
-    if staleness < STALE or highest is None or not AT_EDGE <= (highest.sharpness_ratio or 0.0) <= FAR_ABOVE:
+    if staleness < STALE or highest is None or (highest.sharpness_ratio or 0.0) < AT_EDGE:
         return None
-    if onset.climb is not None and onset.climb[0] > math.log(HESSIAN_RATIO):
+    has_moved = (highest.sharpness_ratio or 0.0) > FAR_ABOVE
+    if onset.climb is not None:
+        has_moved = onset.climb[0] > math.log(HESSIAN_RATIO)
+    if has_moved:
         return None
     stayed = ""
     if onset.climb is not None:

@@ -27,6 +27,10 @@ def test_a_beta2_that_forgets_quickly_already_leaves_the_learning_rate():
     assert find(read(history)).remedy == "Lower lr from 0.01 to 0.005."
 
 
+def test_s_may_be_far_above_the_edge_where_two_readings_clear_the_hessian():
+    assert find(read(growth(quiet=0.05), (reading(280, 1.3), reading(298, 1.4, foreseen=1.38)))) is not None
+
+
 @pytest.mark.parametrize(
     "onset",
     [
