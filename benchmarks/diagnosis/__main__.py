@@ -48,8 +48,9 @@ def main() -> None:
             outcomes = _run(cases, signals, kept)
         for group in GROUPS:
             chosen = [found for found in outcomes if found.case.group == group]
-            parts.append(summary(chosen, f"{group.capitalize()} networks, {title}"))
-        print("\n".join(parts[-len(GROUPS) :]))
+            if chosen:
+                parts.append(summary(chosen, f"{group.capitalize()} networks, {title}"))
+                print(parts[-1])
         for found in outcomes:
             if found.is_scored and not found.is_right:
                 print(f"  {found.case} named {found.named}")

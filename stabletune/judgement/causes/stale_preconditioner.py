@@ -21,8 +21,8 @@ def find(onset: Onset) -> Finding | None:
     """A spike that grew over several steps, S at the edge, a Hessian that stayed, and a v̂ of ten times its gradients.
 
     v̂ is the sum over all coordinates, from the gradient norms of every step: readings after the onset would show it
-    refilled. S mostly peaks at 1.02-1.09 in these spikes; where it is far above and no pair of readings tells how much of
-    it is the Hessian's, nothing is said.
+    refilled. S mostly peaks at 1.02-1.09 in these spikes; where it is far above and no two readings tell whether the
+    Hessian moved, nothing is said.
     """
     if onset.is_sudden or onset.stalest is None:
         return None
