@@ -1,6 +1,6 @@
 """Injects one cause into each run and prints what was named: ``python -m benchmarks.diagnosis``.
 
-Fifteen minutes on one core; ``--quick`` takes one seed at the default signals.
+About 17 minutes on one core; ``--quick`` takes one seed at the default signals.
 """
 
 from __future__ import annotations
