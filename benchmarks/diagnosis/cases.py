@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.diagnosis.tasks import HELD_OUT, LAST, TUNING, UNSEEN
+from benchmarks.diagnosis.later_tasks import LAST, UNSEEN
+from benchmarks.diagnosis.tasks import HELD_OUT, TUNING
 from stabletune.hyperparameters import default_settings
 from stabletune.records import UNEXPLAINED, TrialSpec, WorkloadReference
 

@@ -1,7 +1,6 @@
 """The networks in which causes are injected.
 
-Thresholds were chosen on ``TUNING``; what went wrong on ``HELD_OUT`` and then on ``UNSEEN`` changed rules; nothing was
-changed after ``LAST``.
+Thresholds were chosen on ``TUNING``; what went wrong on ``HELD_OUT`` then changed rules. ``later_tasks`` came after that.
 
 Each is a model, a mean loss of one batch, and a list of batches that is gone through again and again.
 """
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -48,20 +47,20 @@ def tanh_regression(seed: int) -> Task:
 
 def diabetes(seed: int) -> Task:
     """Tanh network on scikit-learn's diabetes data, full batch."""
-    inputs, targets = map(_standardized, _arrays(load_diabetes(return_X_y=True)))
-    model = _mlp(10, 48, 1, nn.Tanh)
+    inputs, targets = map(standardized, _arrays(load_diabetes(return_X_y=True)))
+    model = mlp(10, 48, 1, nn.Tanh)
     return Task(model, functional.mse_loss, [(inputs, targets.unsqueeze(1))], model[-1])
 
 
 def digits_cnn(seed: int) -> Task:
     """Convolutional network with BatchNorm on 640 digits, ten minibatches, cross-entropy."""
     digits = load_digits()
-    images, labels = torch.tensor(digits.images[:640] / 16.0).float().unsqueeze(1), _mislabeled(digits.target[:640])
+    images, labels = torch.tensor(digits.images[:640] / 16.0).float().unsqueeze(1), mislabeled(digits.target[:640])
     readout = nn.Linear(8 * 16, 10)
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), readout
     )
-    return Task(model, functional.cross_entropy, _split((images, labels), 10), readout)
+    return Task(model, functional.cross_entropy, split((images, labels), 10), readout)
 
 
 def char_lm(seed: int) -> Task:
@@ -74,7 +73,7 @@ def char_lm(seed: int) -> Task:
     def criterion(logits: Tensor, following: Tensor) -> Tensor:
         return functional.cross_entropy(logits.flatten(0, 1), following.flatten())
 
-    return Task(model, criterion, _split((windows[:, :-1], windows[:, 1:]), 16), model.readout)
+    return Task(model, criterion, split((windows[:, :-1], windows[:, 1:]), 16), model.readout)
 
 
 def teacher_mlp(seed: int) -> Task:
@@ -82,8 +81,8 @@ def teacher_mlp(seed: int) -> Task:
     generator = torch.Generator().manual_seed(7)
     inputs = torch.randn(768, 16, generator=generator)
     targets = torch.tanh(inputs @ torch.randn(16, 8, generator=generator)) @ torch.randn(8, 2, generator=generator)
-    model = _mlp(16, 64, 2, nn.ReLU)
-    return Task(model, functional.mse_loss, _split((inputs, targets), 12), model[-1])
+    model = mlp(16, 64, 2, nn.ReLU)
+    return Task(model, functional.mse_loss, split((inputs, targets), 12), model[-1])
 
 
 def autoencoder(seed: int) -> Task:
@@ -101,7 +100,7 @@ def modular_division(seed: int) -> Task:
     rows = [(z * y % p, p, y, p + 1, z) for y in range(1, p) for z in range(p)]
     table = torch.tensor(rows)[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))][:400]
     model = OneLayerTransformer(p + 2, 4, 64, heads=4)
-    return Task(model, functional.cross_entropy, _split((table[:, :4], table[:, 4]), 4), model.readout)
+    return Task(model, functional.cross_entropy, split((table[:, :4], table[:, 4]), 4), model.readout)
 
 
 class _LastOfGru(nn.Module):
@@ -118,126 +117,25 @@ class _LastOfGru(nn.Module):
 def gru(seed: int) -> Task:
     """GRU that reads digits row by row, ten minibatches, cross-entropy."""
     digits = load_digits()
-    rows, labels = torch.tensor(digits.images[:640] / 16.0).float(), _mislabeled(digits.target[:640])
+    rows, labels = torch.tensor(digits.images[:640] / 16.0).float(), mislabeled(digits.target[:640])
     model = _LastOfGru(8, 32, 10)
-    return Task(model, functional.cross_entropy, _split((rows, labels), 10), model.readout)
+    return Task(model, functional.cross_entropy, split((rows, labels), 10), model.readout)
 
 
 def breast_cancer(seed: int) -> Task:
     """GELU network on scikit-learn's breast cancer data, full batch, binary cross-entropy."""
     inputs, labels = _arrays(load_breast_cancer(return_X_y=True))
-    model = _mlp(30, 32, 1, nn.GELU)
-    batch = (_standardized(inputs), labels.unsqueeze(1))
+    model = mlp(30, 32, 1, nn.GELU)
+    batch = (standardized(inputs), labels.unsqueeze(1))
     return Task(model, functional.binary_cross_entropy_with_logits, [batch], model[-1])
 
 
 def small_digits(seed: int) -> Task:
     """Tanh network that memorizes 200 digits, full batch, cross-entropy."""
     digits = load_digits()
-    batch = (torch.tensor(digits.data[:200] / 16.0).float(), _mislabeled(digits.target[:200]))
-    model = _mlp(64, 48, 10, nn.Tanh)
+    batch = (torch.tensor(digits.data[:200] / 16.0).float(), mislabeled(digits.target[:200]))
+    model = mlp(64, 48, 10, nn.Tanh)
     return Task(model, functional.cross_entropy, [batch], model[-1])
-
-
-def wine(seed: int) -> Task:
-    """SiLU network with LayerNorm on scikit-learn's wine data, full batch, cross-entropy."""
-    inputs, labels = load_wine(return_X_y=True)
-    readout = nn.Linear(24, 3)
-    model = nn.Sequential(nn.Linear(13, 24), nn.LayerNorm(24), nn.SiLU(), nn.Linear(24, 24), nn.SiLU(), readout)
-    batch = (_standardized(torch.tensor(inputs).float()), _mislabeled(labels, n_classes=3))
-    return Task(model, functional.cross_entropy, [batch], readout)
-
-
-class _LastOfLstm(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.recurrent = nn.LSTM(1, width, batch_first=True)
-        self.readout = nn.Linear(width, 1)
-
-    def forward(self, values: Tensor) -> Tensor:
-        out: Tensor = self.readout(self.recurrent(values)[0][:, -1])
-        return out
-
-
-def lstm_sine(seed: int) -> Task:
-    """LSTM that continues sine waves of many frequencies, eight minibatches, squared error."""
-    generator = torch.Generator().manual_seed(3)
-    frequency, phase = 0.2 + torch.rand(256, 1, generator=generator), 6.3 * torch.rand(256, 1, generator=generator)
-    waves = torch.sin(frequency * torch.arange(13) + phase)
-    model = _LastOfLstm(24)
-    return Task(model, functional.mse_loss, _split((waves[:, :-1].unsqueeze(-1), waves[:, -1:]), 8), model.readout)
-
-
-class _Patches(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(4, width)
-        self.positions = nn.Parameter(torch.randn(16, width) / width**0.5)
-        self.layer = nn.TransformerEncoderLayer(width, 2, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
-        self.readout = nn.Linear(width, 10)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        out: Tensor = self.readout(self.layer(self.embed(patches) + self.positions).mean(dim=1))
-        return out
-
-
-def patch_transformer(seed: int) -> Task:
-    """Torch's own encoder layer on 2 x 2 patches of digits, ten minibatches, cross-entropy."""
-    digits = load_digits()
-    images = torch.tensor(digits.images[:640] / 16.0).float()
-    patches = images.unfold(1, 2, 2).unfold(2, 2, 2).reshape(640, 16, 4)
-    model = _Patches(32)
-    batches = _split((patches, _mislabeled(digits.target[:640])), 10)
-    return Task(model, functional.cross_entropy, batches, model.readout)
-
-
-class _Sine(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        """Bends by a sine."""
-        return torch.sin(3.0 * x)
-
-
-def sine_network(seed: int) -> Task:
-    """Sine network that paints one digit from its coordinates, full batch, squared error."""
-    image = torch.tensor(load_digits().images[5] / 16.0).float()
-    axis = torch.linspace(-1.0, 1.0, 8)
-    places = torch.cartesian_prod(axis, axis)
-    model = _mlp(2, 40, 1, _Sine)
-    return Task(model, functional.mse_loss, [(places, image.reshape(-1, 1))], model[-1])
-
-
-def conv_waves(seed: int) -> Task:
-    """One-dimensional convolutions with GroupNorm that tell four kinds of waves, nine minibatches, cross-entropy."""
-    generator = torch.Generator().manual_seed(5)
-    labels = torch.randint(0, 4, (576,), generator=generator)
-    time = torch.arange(32) + 8 * torch.rand(576, 1, generator=generator)
-    waves = torch.sin((0.3 + 0.12 * labels).unsqueeze(1) * time) + 0.4 * torch.randn(576, 32, generator=generator)
-    readout = nn.Linear(16, 4)
-    layers = [nn.Conv1d(1, 16, 5, stride=2), nn.GroupNorm(4, 16), nn.GELU(), nn.Conv1d(16, 16, 5), nn.GELU()]
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), readout)
-    return Task(model, functional.cross_entropy, _split((waves.unsqueeze(1), labels), 9), readout)
-
-
-class _Pooled(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(3, width)
-        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
-        self.readout = nn.Linear(width, 1)
-
-    def forward(self, items: Tensor) -> Tensor:
-        x = torch.tanh(self.embed(items))
-        out: Tensor = self.readout((x + self.attention(x, x, x, need_weights=False)[0]).mean(dim=1))
-        return out
-
-
-def attention_sum(seed: int) -> Task:
-    """Attention that learns a product summed over a set, twelve minibatches, Huber loss."""
-    generator = torch.Generator().manual_seed(9)
-    items = torch.randn(480, 6, 3, generator=generator)
-    targets = items.prod(dim=2).sum(dim=1, keepdim=True) + items[:, :, 0].square().mean(dim=1, keepdim=True)
-    model = _Pooled(32)
-    return Task(model, functional.smooth_l1_loss, _split((items, targets), 12), model.readout)
 
 
 def full_batch(task: Task) -> Task:
@@ -260,38 +158,30 @@ HELD_OUT: dict[str, Callable[[int], Task]] = {
     "gru": gru,
     "breast_cancer": breast_cancer,
 }
-UNSEEN: dict[str, Callable[[int], Task]] = {
-    "wine": wine,
-    "lstm_sine": lstm_sine,
-    "patch_transformer": patch_transformer,
-}
-LAST: dict[str, Callable[[int], Task]] = {
-    "sine_network": sine_network,
-    "conv_waves": conv_waves,
-    "attention_sum": attention_sum,
-}
-TASKS = TUNING | HELD_OUT | UNSEEN | LAST
 
 
 def _arrays(pair: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     return torch.tensor(pair[0]).float(), torch.tensor(pair[1]).float()
 
 
-def _mislabeled(labels: Any, n_classes: int = 10) -> Tensor:
+def mislabeled(labels: Any, n_classes: int = 10) -> Tensor:
     """One label in ten is another: so that the loss does not vanish, as in real data."""
     found = torch.tensor(labels)
     found[::10] = (found[::10] + max(1, n_classes // 3)) % n_classes
     return found
 
 
-def _standardized(columns: Tensor) -> Tensor:
+def standardized(columns: Tensor) -> Tensor:
+    """Columns of mean 0 and standard deviation 1."""
     return (columns - columns.mean(dim=0)) / columns.std(dim=0, correction=0)
 
 
-def _mlp(n_inputs: int, width: int, n_outputs: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+def mlp(n_inputs: int, width: int, n_outputs: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+    """Two hidden layers."""
     layers = [nn.Linear(n_inputs, width), activation(), nn.Linear(width, width), activation()]
     return nn.Sequential(*layers, nn.Linear(width, n_outputs))
 
 
-def _split(batch: Batch, n: int) -> list[Batch]:
+def split(batch: Batch, n: int) -> list[Batch]:
+    """A batch in ``n`` parts."""
     return list(zip(*(column.chunk(n) for column in batch), strict=True))

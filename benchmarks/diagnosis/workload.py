@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.diagnosis.tasks import TASKS, Batch, Task, full_batch
+from benchmarks.diagnosis.later_tasks import TASKS
+from benchmarks.diagnosis.tasks import Batch, Task, full_batch
 from stabletune import Training, Trial
 
 BAD = 2  # which batch of an epoch is the bad one
