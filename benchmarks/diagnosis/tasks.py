@@ -1,6 +1,6 @@
 """The networks in which causes are injected.
 
-Thresholds were chosen on ``TUNING``; what went wrong on ``HELD_OUT`` then changed rules. ``later_tasks`` came after that.
+Thresholds were chosen on ``TUNING``; what went wrong on ``HELD_OUT`` changed rules. ``later_tasks`` came after that.
 
 Each is a model, a mean loss of one batch, and a list of batches that is gone through again and again.
 """
