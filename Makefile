@@ -9,11 +9,11 @@ PEERS := .venv-bench
 PEERS_READY := $(PEERS)/.ready
 MODULES := $(sort $(shell find stabletune -name "*.py"))
 
-.PHONY: help setup demo test check bench bench-signals corpus reproduce docs gpu-check
+.PHONY: help setup demo test check bench bench-signals bench-diagnosis corpus reproduce docs gpu-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with stabletune and its tools; PYTHON=... and TORCH=... choose the builds
 
@@ -44,6 +44,9 @@ bench: $(READY) ## Run every benchmark
 
 bench-signals: $(PEERS_READY) ## Compare the signals with other tools in one run; SECTIONS="--quick cost accuracy" picks
 	$(PEERS)/bin/python -W ignore -m benchmarks.signals $(SECTIONS)
+
+bench-diagnosis: $(READY) ## Inject causes of spikes and count how often each is named; OPTIONS=--quick
+	$(BIN)/python -W ignore -m benchmarks.diagnosis $(OPTIONS)
 
 # a tool that cannot be installed becomes a row of the tables that says so
 $(PEERS_READY): benchmarks/signals/requirements.txt

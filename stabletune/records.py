@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
+UNEXPLAINED = "unexplained"
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
 Purpose = Literal["search", "confirmation", "baseline", "recommended"]
@@ -34,7 +36,9 @@ class Measurement:
     """What was read at one step; None where it was not measured. Definitions: the modules of ``signals``.
 
     ``step`` counts the calls of ``StabilityMonitor.step`` from 1; ``loss`` is the loss given there; ``lr`` is the
-    first parameter group's. ``sharpness`` is the raw Hessian's, read on request only.
+    first parameter group's. ``foreseen_sharpness_ratio`` is what S would be had the Hessian stayed as it was at the
+    reading before; ``largest_logits`` the largest input of each softmax of the forward pass, in its order.
+    ``sharpness`` is the raw Hessian's, read on request only.
     """
 
     step: int
@@ -55,6 +59,8 @@ class Measurement:
     oscillation_refill: float | None = None
     shadow_sharpness_ratios: tuple[ShadowSharpness, ...] | None = None
     sharpness: float | None = None
+    foreseen_sharpness_ratio: float | None = None
+    largest_logits: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +142,64 @@ class Episode:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchLook:
+    """One step's batch under parameters other than its own: ``loss_then`` is the loss it had at its step.
+
+    ``gradient_norm`` is None where it was not computed.
+    """
+
+    step: int
+    loss_then: float
+    loss: float
+    gradient_norm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What was looked up at a step where the loss stood out; all losses are of the parameters after that step.
+
+    ``suspect`` is the batch that stood out, ``others`` those around it, ``precise_loss`` the suspect's loss computed in
+    float64, ``lowest_precision`` the narrowest floating-point format in the suspect's forward pass. ``is_repeat``: the
+    suspect was met before and is compared anew.
+    """
+
+    step: int
+    suspect: BatchLook
+    others: tuple[BatchLook, ...] = ()
+    precise_loss: float | None = None
+    lowest_precision: str | None = None
+    largest_logits: tuple[float, ...] = ()
+    has_finite_parameters: bool = True
+    has_finite_inputs: bool = True
+    is_repeat: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Why the loss spiked, or stopped being finite, at ``step``: a cause, what shows it, and the one change to make.
+
+    ``cause`` is ``unexplained`` where nothing shows one; ``evidence`` then says what was missing.
+    """
+
+    step: int
+    cause: str
+    evidence: str
+    remedy: str
+
+    @property
+    def is_confident(self) -> bool:
+        """Whether the evidence names a cause."""
+        return self.cause != UNEXPLAINED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialResult:
     """What came of one trial.
 
-    ``losses`` has one float64 per optimizer step; ``objective`` is None if not reached; ``spike_score`` is the worst
-    of the run, 1 the limit; ``risk`` the forecast probability of a spike before the full horizon.
+    ``losses``, ``gradient_norms`` and ``learning_rates`` have one float64 per optimizer step; ``objective`` is None if
+    not reached; ``spike_score`` is the worst
+    of the run, 1 the limit; ``risk`` the forecast probability of a spike before the full horizon; ``diagnoses`` has one
+    entry for each episode, and one for a divergence outside of them.
     """
 
     spec: TrialSpec
@@ -156,6 +215,10 @@ class TrialResult:
     risk: float | None = None
     traceback: str | None = None
     device: str = ""
+    gradient_norms: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))
+    learning_rates: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))
+    inspections: tuple[Inspection, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -166,3 +229,9 @@ class TrialResult:
     def is_spiky(self) -> bool:
         """Whether the loss spiked or stopped being finite."""
         return bool(self.episodes) or self.status == "diverged"
+
+    @property
+    def main_diagnosis(self) -> Diagnosis | None:
+        """Why the run's worst spike came about: that of a divergence, else of the highest."""
+        heights = {episode.start: episode.worst_ratio for episode in self.episodes}
+        return max(self.diagnoses, key=lambda found: heights.get(found.step, math.inf), default=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from rich.table import Table
 
 from stabletune.judgement.rules import EDGE
 from stabletune.judgement.spikes import olmo_spike_score
+from stabletune.records import Diagnosis, TrialResult, TrialSpec
 from stabletune.records import Progress as TrialProgress
-from stabletune.records import TrialResult, TrialSpec
 from stabletune.study.listener import Listener
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 14
 SECONDS_BETWEEN_LINES = 1.0
+SPIKES_SHOWN = 3
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
 
 
@@ -211,11 +213,17 @@ def trial_summary(result: TrialResult) -> str:
     lines = [f"{result.status}: {result.reason}"]
     if result.objective is not None:
         lines.append(f"{result.spec.metric}: {result.objective:.6g}")
-    lines += [
-        f"spike at step {e.start}: {e.worst_ratio:.3g} times its median, severity {e.severity:.3g}, "
-        f"{e.steps_lost} steps lost"
-        for e in result.episodes
-    ]
+    why = {found.step: found for found in result.diagnoses}
+    for e in result.episodes[:SPIKES_SHOWN]:
+        lines.append(
+            f"spike at step {e.start}: {e.worst_ratio:.3g} times its median, severity {e.severity:.3g}, "
+            f"{e.steps_lost} steps lost"
+        )
+        lines += _diagnosis(why.pop(e.start, None))
+    if len(result.episodes) > SPIKES_SHOWN:
+        counts = Counter(found.cause for found in result.diagnoses).most_common()
+        lines.append(f"{len(result.episodes)} spikes: " + ", ".join(f"{cause} {n}" for cause, n in counts))
+    lines += _diagnosis(why.get(result.steps) if result.status == "diverged" else None)
     finite = [loss for loss in result.losses.tolist() if math.isfinite(loss)]
     lines.append(f"OLMo spike score: {olmo_spike_score(finite):.3%}")
     readings = [m for m in result.measurements if m.sharpness_ratio is not None]
@@ -225,6 +233,11 @@ def trial_summary(result: TrialResult) -> str:
             f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}{_if_read(' sharpness ', m.sharpness)}"
         )
     return "\n".join(lines)
+
+
+def _diagnosis(found: Diagnosis | None) -> list[str]:
+    """Cause, evidence and the one change."""
+    return [] if found is None else [f"  cause: {found.cause}: {found.evidence}", f"  change: {found.remedy}"]
 
 
 def _name(spec: TrialSpec) -> str:

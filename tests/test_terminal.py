@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stabletune.records import Measurement, Progress, TrialResult
+from stabletune.records import Diagnosis, Episode, Measurement, Progress, TrialResult
 from stabletune.terminal import SignalLines, trial_summary
 from tests.trial.specs import quadratic_spec
 
@@ -24,3 +24,29 @@ def test_raw_sharpness_is_shown_where_it_was_read(value, shown):
         spec=quadratic_spec(), status="completed", reason="", losses=np.ones(20), measurements=(reading,)
     )
     assert trial_summary(result).endswith(f"v_hat_staleness 2{shown and ' '}{shown}")
+
+
+def result_with(steps, status="completed", also=()):
+    episodes = tuple(Episode(start=n, end=n, worst_ratio=2.0, severity=1.0, steps_lost=1) for n in steps)
+    whys = tuple(
+        Diagnosis(step=n, cause="bad batch", evidence=f"evidence {n}.", remedy=f"remedy {n}.") for n in (*steps, *also)
+    )
+    return TrialResult(
+        spec=quadratic_spec(), status=status, reason="", losses=np.ones(500), episodes=episodes, diagnoses=whys
+    )
+
+
+def test_each_spike_has_its_cause_and_the_one_change_under_it():
+    lines = trial_summary(result_with([100, 200])).splitlines()
+    for step in (100, 200):
+        at = next(k for k, line in enumerate(lines) if line.startswith(f"spike at step {step}"))
+        assert lines[at + 1 : at + 3] == [f"  cause: bad batch: evidence {step}.", f"  change: remedy {step}."]
+
+
+def test_beyond_three_spikes_the_causes_are_counted():
+    text = trial_summary(result_with([100, 200, 300, 400]))
+    assert "4 spikes: bad batch 4" in text and "evidence 300." in text and "evidence 400." not in text
+
+
+def test_a_divergence_has_its_cause():
+    assert "  cause: bad batch: evidence 500." in trial_summary(result_with([], "diverged", also=[500]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from stabletune.judgement.spikes import SpikeDetector
-from stabletune.records import Measurement, TrialSpec
+from stabletune.records import Inspection, Measurement, TrialSpec
 
 TRAILING_WINDOW = 20
 
@@ -24,15 +25,24 @@ class History:
     spikes: SpikeDetector
     losses: list[float] = dataclasses.field(default_factory=list)
     measurements: list[Measurement] = dataclasses.field(default_factory=list)
+    gradient_norms: list[float] = dataclasses.field(default_factory=list)
+    learning_rates: list[float] = dataclasses.field(default_factory=list)
+    inspections: list[Inspection] = dataclasses.field(default_factory=list)
 
     @property
     def step(self) -> int:
         """Optimizer steps done."""
         return len(self.losses)
 
-    def add(self, loss: float) -> None:
-        """Take the loss of one optimizer step; raises ``LossFloorError`` for a loss at or below the floor."""
+    def add(self, loss: float, *, gradient_norm: float = math.nan, lr: float = math.nan) -> None:
+        """Take the loss of one optimizer step; raises ``LossFloorError`` for a loss at or below the floor.
+
+        ``gradient_norm`` is that of the gradient the step was taken with, ``lr`` the largest of the parameter groups;
+        nan where unknown.
+        """
         self.losses.append(loss)
+        self.gradient_norms.append(gradient_norm)
+        self.learning_rates.append(lr)
         self.spikes.update(loss)
 
     def trailing_loss(self) -> float:

@@ -48,6 +48,9 @@ class Schedule(Protocol):
     def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         """Take note of a measurement, its cost in gradient equivalents, and what its S was foreseen to be."""
 
+    def charge(self, step: int, cost: float) -> None:
+        """Take note of a cost that bought no measurement."""
+
     def extras(self, step: int) -> Extras:
         """Return what a reading at this step should take in beside the top vector."""
 
@@ -75,6 +78,9 @@ class EveryNth:
         return step % self._every == 0
 
     def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
+        """Do nothing: the cadence is fixed."""
+
+    def charge(self, step: int, cost: float) -> None:
         """Do nothing: the cadence is fixed."""
 
     def extras(self, step: int) -> Extras:
@@ -155,6 +161,10 @@ class Budget:
         self._approach.observe(measurement, foreseen)
         self._account.hold(step, HELD_SHARE_NEAR_EDGE if self._approach.is_near else HELD_SHARE)
         self._n_readings += 1
+
+    def charge(self, step: int, cost: float) -> None:
+        """Take a cost that bought no measurement from the account."""
+        self._account.charge(step, cost, is_from_held=False)
 
     def extras(self, step: int) -> Extras:
         """The gradient every fifth time, or after an episode where three readings could be paid for.

@@ -15,8 +15,8 @@ from stabletune.records import ShadowSharpness
 from stabletune.signals.curvature.hvp import LossGraph
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
-from stabletune.signals.shadow_second_moments import ShadowSecondMoments
-from stabletune.signals.shadow_sharpness import bound_sharpness, weight_stretch
+from stabletune.signals.shadows.second_moments import ShadowSecondMoments
+from stabletune.signals.shadows.sharpness import bound_sharpness, weight_stretch
 from stabletune.signals.sharpness_ratio import Sharpness, SharpnessTracker
 
 

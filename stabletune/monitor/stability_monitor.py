@@ -127,10 +127,16 @@ class StabilityMonitor:
         except MeasurementError as error:
             self._charge(self._measurement(loss, {}), GRAPH_COST)
             raise MeasurementError(f"step {self._n_steps}: {error}") from error
-        measurement = self._measurement(loss, {"v_hat_decay": self._decay()} | reading.fields)
+        fields = {"v_hat_decay": self._decay(), "foreseen_sharpness_ratio": reading.foreseen} | reading.fields
+        measurement = self._measurement(loss, fields)
         self._foresight = reading.foresight
         self._charge(measurement, reading.cost, foreseen=reading.foreseen)
         return measurement
+
+    def charge(self, cost: float) -> None:
+        """Book what is read beside the monitor for the same run, in gradients: fewer measurements will follow."""
+        self._spent += cost
+        self._schedule.charge(self._n_steps, cost)
 
     def forgo_curvature(self) -> None:
         """From now on read only what needs no closure: v̂ staleness and decay, update size, gradient norm."""

@@ -21,7 +21,10 @@ from stabletune.results.atomic_files import replace_file
 
 LOSSES = "losses.npy"
 MEASUREMENTS = "measurements.jsonl"
+STEPS = "steps.npz"
 EPISODES = "episodes.jsonl"
+DIAGNOSES = "diagnoses.jsonl"
+INSPECTIONS = "inspections.jsonl"
 TRACEBACK = "traceback.txt"
 
 
@@ -46,8 +49,21 @@ def write_curves(folder: Path, result: TrialResult) -> None:
     np.save(buffer, np.asarray(result.losses, dtype=np.float64))
     replace_file(folder / LOSSES, buffer.getvalue())
     replace_file(folder / MEASUREMENTS, _lines(map(dataclasses.asdict, result.measurements)))
+    replace_file(folder / STEPS, _archive(result))
     _replace_or_remove(folder / EPISODES, _lines(map(dataclasses.asdict, result.episodes)))
+    _replace_or_remove(folder / DIAGNOSES, _lines(map(dataclasses.asdict, result.diagnoses)))
+    _replace_or_remove(folder / INSPECTIONS, _lines(map(dataclasses.asdict, result.inspections)))
     _replace_or_remove(folder / TRACEBACK, result.traceback or "")
+
+
+def _archive(result: TrialResult) -> bytes:
+    """What a diagnosis needs of each step beside the loss, in half its digits."""
+    buffer = io.BytesIO()
+    columns = {"gradient_norms": result.gradient_norms, "learning_rates": result.learning_rates}
+    with np.errstate(over="ignore"):
+        narrow = {name: values.astype(np.float32) for name, values in columns.items()}
+        np.savez_compressed(buffer, allow_pickle=False, **narrow)
+    return buffer.getvalue()
 
 
 def read_curves(folder: Path) -> Curves | None:

@@ -32,6 +32,7 @@ def trial_row(result: TrialResult) -> dict[str, Any]:
         "v_hat_staleness": _last(result.measurements, "v_hat_staleness"),
         "overhead": result.overhead,
         "seconds": result.seconds,
+        **_diagnosis(result),
         "version": FORMAT_VERSION,
     }
 
@@ -49,6 +50,7 @@ def confirmation_row(result: TrialResult) -> dict[str, Any]:
         **_spikes(result),
         "max_sharpness_ratio": largest(result.measurements, "sharpness_ratio"),
         "seconds": result.seconds,
+        **_diagnosis(result),
         "version": FORMAT_VERSION,
     }
 
@@ -71,6 +73,16 @@ def _finite(measurements: Iterable[Measurement], field: str) -> list[float]:
 def _spikes(result: TrialResult) -> dict[str, Any]:
     ratios = [episode.worst_ratio for episode in result.episodes]
     return {"n_spikes": len(ratios), "worst_spike_ratio": max(ratios, default=None)}
+
+
+def _diagnosis(result: TrialResult) -> dict[str, Any]:
+    """Of the run's worst spike; empty where there was none."""
+    why = result.main_diagnosis
+    return {
+        "cause": why.cause if why is not None else "",
+        "evidence": why.evidence if why is not None else "",
+        "remedy": why.remedy if why is not None else "",
+    }
 
 
 def _cell(value: Any) -> Any:

@@ -16,7 +16,7 @@ from stabletune.errors import OutputFolderError
 from stabletune.results.atomic_files import append_line, replace_file
 
 Row = dict[str, Any]
-TEXT_COLUMNS = frozenset({"status", "reason", "purpose"})
+TEXT_COLUMNS = frozenset({"status", "reason", "purpose", "cause", "evidence", "remedy"})
 
 
 class Table:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -47,15 +48,22 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
     while not trial.is_over:
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
+        used = []
         for _ in range(training.accumulate):
-            loss = loss_of(pending.pop() if pending else next(batches))
+            used.append(pending.pop() if pending else next(batches))
+            loss = loss_of(used[-1])
             scaler.scale(loss / training.accumulate).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-        if _step(optimizer, scaler):
+        # the trial ends at a loss that is not finite: the parameters that gave it are left to be looked at
+        if math.isfinite(total) and _step(optimizer, scaler):
             schedule.step()
-        trial.step(total / training.accumulate, lambda: loss_of(probe))
+        trial.step(total / training.accumulate, lambda: loss_of(probe), own=_mean_loss(loss_of, used))
     if trial.spec.source == "eval" and trial.verdict is None:
         trial.report_eval(_evaluate(trial, training, loss_of))
+
+
+def _mean_loss(loss_of: LossOfBatch, batches: Sequence[Any]) -> Callable[[], torch.Tensor]:
+    return lambda: torch.stack([loss_of(batch) for batch in batches]).mean()
 
 
 def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:

@@ -6,6 +6,7 @@ A spec flows in; every loss and measurement passes through ``step``; what came o
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,8 +19,9 @@ from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.optim.instrumented_adamw import InstrumentedAdamW
-from stabletune.records import Progress, TrialSpec
+from stabletune.records import Measurement, Progress, TrialSpec
 from stabletune.schedules import lr_factor
+from stabletune.trial.spike_watch import SpikeWatch
 from stabletune.trial.stoppers import load_stoppers
 from stabletune.trial.verdict import Verdict
 
@@ -57,6 +59,7 @@ class Trial:
         self._stoppers = load_stoppers()
         self._model: torch.nn.Module | None = None
         self._optimizer: InstrumentedAdamW | None = None
+        self._watch: SpikeWatch | None = None
         self._reported_at = time.monotonic()
         self.n_whole_steps = 0
 
@@ -85,12 +88,19 @@ class Trial:
             optimizer, lambda step: lr_factor(name, step, warmup_steps=warmup_steps, full_steps=full_steps)
         )
 
-    def step(self, loss: torch.Tensor | float, closure: Callable[[], torch.Tensor]) -> bool:
+    def step(
+        self,
+        loss: torch.Tensor | float,
+        closure: Callable[[], torch.Tensor],
+        *,
+        own: Callable[[], torch.Tensor] | None = None,
+    ) -> bool:
         """Record one optimizer step, measure if due, judge; True means: stop now.
 
         Args:
             loss: the step's loss, a scalar.
             closure: computes the loss anew on the step's batch (or a fixed one), for measuring.
+            own: computes it on the step's batch where ``closure`` is on a fixed one, to tell a bad batch.
 
         Raises:
             WorkloadError: ``watch`` or ``build_optimizer`` was not called, or the loss is not a scalar.
@@ -99,10 +109,13 @@ class Trial:
         if self.is_over:
             return True
         value = _as_float(loss)
-        self.history.add(value)
+        monitor, watch = self._attached()
+        watch.record(value, own or closure)
         if not self.history.spikes.diverged:
-            self._measure(value, closure)
+            self._measure(value, closure, monitor, watch)
+        watch.inspect()
         self.verdict = next((v for stopper in self._stoppers if (v := stopper(self.history)) is not None), None)
+        watch.conclude(is_over=self.is_over)
         self._report_progress(value)
         self.n_whole_steps += 1
         return self.is_over
@@ -130,27 +143,38 @@ class Trial:
             sharpness=self.spec.sharpness,
             **schedule,
         )
+        self._watch = SpikeWatch(self.history, self.monitor, self._model, self._optimizer)
 
-    def _measure(self, loss: float, closure: Callable[[], torch.Tensor]) -> None:
-        monitor = self._monitor()
+    def _measure(
+        self, loss: float, closure: Callable[[], torch.Tensor], monitor: StabilityMonitor, watch: SpikeWatch
+    ) -> None:
         try:
             measurement = monitor.step(loss, closure)
+            has_reading = measurement is not None and measurement.sharpness_ratio is not None
+            if watch.wants_reading(has_reading=has_reading):
+                measurement = monitor.measure(loss, closure)
         except MeasurementError as error:
             # the losses alone can judge this run: it goes on with the signals that need no second derivative
             monitor.forgo_curvature()
             self.note = f"without curvature since {error}"
             return
+        logits = watch.logits(closure)
+        if logits is not None:
+            measurement = measurement or Measurement(
+                step=self.history.step, loss=loss, lr=self.history.learning_rates[-1]
+            )
+            measurement = dataclasses.replace(measurement, largest_logits=logits)
         if measurement is not None:
             self.history.measurements.append(measurement)
 
-    def _monitor(self) -> StabilityMonitor:
-        if self.monitor is None:
+    def _attached(self) -> tuple[StabilityMonitor, SpikeWatch]:
+        if self.monitor is None or self._watch is None:
             missing = "trial.watch(model)" if self._model is None else "trial.build_optimizer(model.parameters())"
             raise WorkloadError(
                 f"{self.spec.workload.function}: {missing} must be called before trial.step, but it was not. "
                 "Call it before the loop."
             )
-        return self.monitor
+        return self.monitor, self._watch
 
     def _report_progress(self, loss: float) -> None:
         now = time.monotonic()

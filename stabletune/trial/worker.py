@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from stabletune.errors import LossFloorError, StabletuneError, WorkloadError
+from stabletune.judgement.diagnosis import diagnose
 from stabletune.judgement.forecast import spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
@@ -144,6 +145,10 @@ def _result(
         risk=spike_risk(history) if verdict.status == "completed" else None,
         traceback=trace,
         device=_device_name(trial.device),
+        gradient_norms=np.asarray(history.gradient_norms, dtype=np.float64),
+        learning_rates=np.asarray(history.learning_rates, dtype=np.float64),
+        inspections=tuple(history.inspections),
+        diagnoses=diagnose(history),
     )
 
 

@@ -13,6 +13,7 @@ from stabletune.config.plugins import plugin_files, plugin_summaries
 from stabletune.errors import ConfigError
 from stabletune.hyperparameters import HYPERPARAMETERS
 from stabletune.judgement.history import History
+from stabletune.judgement.onset import Onset
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.results.exporters import export
 from stabletune.results.recommendation import Recommendation
@@ -27,6 +28,7 @@ POINTS = {
     "sampler": ("study", "samplers"),
     "exporter": ("results", "exporters"),
     "stopper": ("trial", "stoppers"),
+    "cause": ("judgement", "causes"),
 }
 SETTINGS = {
     "optimizer": "AdamW",
@@ -172,3 +174,17 @@ def test_a_search_space_can_be_named_in_a_config_and_holds_ranges(name, tmp_path
 
 def test_the_full_search_space_leaves_out_nothing_but_the_schedule():
     assert load_search_space("adam_full").ranges.keys() == HYPERPARAMETERS.keys() - {"warmup_ratio"}
+
+
+@pytest.mark.parametrize("name", names("cause"))
+def test_a_cause_keeps_no_state_and_finds_nothing_in_a_spike_without_any_sign(name):
+    cause = module_of("cause", name)
+    assert isinstance(cause.RANK, int) and cause.NAME.replace(" ", "_") == name
+    calm = [1.0 + 0.01 * (step % 2) for step in range(150)]
+    onset = Onset(history_of([*calm, 50.0, *calm]), 151)
+    assert cause.find(onset) is None and cause.find(onset) is None
+
+
+def test_causes_are_asked_in_an_order_without_ties():
+    ranks = [module_of("cause", name).RANK for name in names("cause")]
+    assert len(set(ranks)) == len(ranks)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from stabletune.errors import OutputFolderError
+from stabletune.records import Diagnosis
 from stabletune.results.recommendation import Recommendation, settings_from
 from stabletune.results.store import RunFolder
 from tests.results.runs import PARAMS, make_episode, make_measurement, make_result, make_spec
@@ -70,8 +71,24 @@ def test_trials_csv_has_the_published_columns(folder: RunFolder) -> None:
     folder.record(make_result())
     header = (folder.path / "trials.csv").read_text().splitlines()[0].split(",")
     tail = "objective n_spikes worst_spike_ratio max_sharpness_ratio max_gradient_curvature_ratio v_hat_staleness"
-    expected = ["trial", "status", "reason", "seed", "steps", *PARAMS, *tail.split(), "overhead", "seconds", "version"]
+    expected = ["trial", "status", "reason", "seed", "steps", *PARAMS, *tail.split(), "overhead", "seconds"]
+    expected += ["cause", "evidence", "remedy", "version"]
     assert header == expected
+
+
+def test_the_cause_of_the_worst_spike_is_in_the_row_and_all_are_in_the_folder_of_the_run(folder: RunFolder) -> None:
+    whys = tuple(
+        Diagnosis(step=step, cause=cause, evidence=f"{cause}, because.", remedy="Do that.")
+        for step, cause in ((40, "bad batch"), (200, "schedule jump"))
+    )
+    episodes = (make_episode(40, worst_ratio=2.0), make_episode(200, worst_ratio=9.0))
+    norms = np.linspace(1.0, 2.0, 500)
+    folder.record(make_result(make_spec(3), episodes=episodes, diagnoses=whys, gradient_norms=norms))
+    (row,) = folder.trials.rows()
+    assert (row["cause"], row["evidence"], row["remedy"]) == ("schedule jump", "schedule jump, because.", "Do that.")
+    lines = (folder.run_path(3) / "diagnoses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cause"] for line in lines] == ["bad batch", "schedule jump"]
+    assert np.load(folder.run_path(3) / "steps.npz")["gradient_norms"] == pytest.approx(norms)
 
 
 def test_a_proof_run_goes_to_confirmations_with_its_own_curves(folder: RunFolder) -> None:

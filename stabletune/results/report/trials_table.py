@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections import Counter
 
 from stabletune.results.report.findings import Findings, Row, hyperparameters
-from stabletune.results.report.words import STATUS_MARKS, escape, number, setting, status, table, tag
+from stabletune.results.report.words import NOTHING, STATUS_MARKS, escape, number, setting, status, table, tag
 
 
 def trials_section(findings: Findings) -> str:
     """Every trial in a table that sorts by its heads."""
     names = hyperparameters(findings.trials)
     head = ["trial", "status", *(escape(name.removeprefix("workload_args.")) for name in names)]
-    head += ["objective", "spikes", "max&nbsp;S", "steps", "why it ended"]
+    head += ["objective", "spikes", "cause", "max&nbsp;S", "steps", "why it ended"]
     rows = [_trial_cells(row, names, findings) for row in findings.trials]
     counts = Counter(row["status"] for row in findings.trials)
     summary = " · ".join(f"{status(name)} {counts[name]}" for name in STATUS_MARKS if counts[name])
     return tag("p", summary) + table(head, rows, class_="sortable")
+
+
+def causes_section(findings: Findings) -> str:
+    """How often each cause was found, and for each the trial where it was worst: what shows it, and what would help."""
+    caused = [row for row in findings.trials if row.get("cause")]
+    counts = Counter(row["cause"] for row in caused)
+    rows = []
+    for cause, n in counts.most_common():
+        worst = max((row for row in caused if row["cause"] == cause), key=lambda row: row["worst_spike_ratio"] or 0.0)
+        cells = (cause, n, worst["trial"], worst["evidence"], worst["remedy"])
+        rows.append([escape(cell) for cell in cells])
+    return table(["cause", "trials", "for example trial", "evidence", "the one change"], rows) if rows else ""
 
 
 def proof_section(findings: Findings) -> str:
@@ -36,6 +48,7 @@ def _trial_cells(row: Row, names: list[str], findings: Findings) -> list[str]:
         *(setting(row.get(name)) for name in names),
         number(row["objective"]),
         number(row["n_spikes"]),
+        escape(row.get("cause") or NOTHING),
         number(row["max_sharpness_ratio"]),
         number(row["steps"]),
         tag("span", escape(row["reason"]), class_="reason"),

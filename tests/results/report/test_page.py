@@ -75,6 +75,15 @@ def test_a_finished_study_leads_with_the_settings_and_their_proof(finished: str)
     assert "0.0123" in text and "0.9612" in text
 
 
+def test_causes_of_spikes_are_counted_with_an_example(tmp_path: Path) -> None:
+    folder = finished_study(tmp_path / "run")
+    rows = folder.trials.rows()
+    found = {"cause": "bad batch", "evidence": "batch <7> stands out.", "remedy": "Drop it."}
+    folder.trials.rewrite([{**row, **(found if row["trial"] in (1, 2) else {})} for row in rows])
+    text = outline_of(page_of(folder)).text
+    assert "Why the loss spiked" in text and "batch <7> stands out." in text and "Drop it." in text
+
+
 def test_the_page_is_self_contained(finished: str) -> None:
     outline = outline_of(finished)
     assert all("src" not in attributes for _, attributes in outline.tags)

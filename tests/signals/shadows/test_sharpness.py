@@ -9,8 +9,8 @@ from torch import Tensor
 
 from stabletune.signals.curvature.ritz_basis import RitzBasis
 from stabletune.signals.optimizer_state.reading import read_tensors
-from stabletune.signals.shadow_second_moments import ShadowSecondMoments
-from stabletune.signals.shadow_sharpness import bound_sharpness, weight_stretch
+from stabletune.signals.shadows.second_moments import ShadowSecondMoments
+from stabletune.signals.shadows.sharpness import bound_sharpness, weight_stretch
 from stabletune.signals.sharpness_ratio import SharpnessTracker
 from tests.reference.dense_sharpness import dense_hessian, dense_spectrum
 from tests.signals.problems import operator_of, tanh_regression, tensor_with, train

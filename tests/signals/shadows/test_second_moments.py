@@ -14,7 +14,7 @@ from stabletune.errors import MeasurementError
 from stabletune.optim import InstrumentedAdamW
 from stabletune.signals.optimizer_state.adaptive_tensor import AdaptiveTensor
 from stabletune.signals.optimizer_state.reading import read_tensors
-from stabletune.signals.shadow_second_moments import ShadowSecondMoments
+from stabletune.signals.shadows.second_moments import ShadowSecondMoments
 from tests.reference.twin_optimizer import TwinOptimizer
 from tests.signals.problems import tanh_regression, train
 

@@ -1,0 +1,55 @@
+"""Stale preconditioner: v̂ outlived its gradients and fell, until S passed the edge with the Hessian where it was."""
+
+from __future__ import annotations
+
+import math
+
+from stabletune.judgement.finding import Finding
+from stabletune.judgement.onset import FAR, Onset
+from stabletune.judgement.rules import STALE
+
+NAME = "stale preconditioner"
+RANK = 5
+AT_EDGE = 0.93
+FAR_ABOVE = 1.2
+HESSIAN_RATIO = 1.3
+SHORTER = 20.0
+LOWEST_BETA2 = 0.9
+
+
+def find(onset: Onset) -> Finding | None:
+    """A spike that grew over several steps, S at the edge, a Hessian that stayed, and a v̂ of ten times its gradients.
+
+    v̂ is the sum over all coordinates, from the gradient norms of every step: readings after the onset would show it
+    refilled. S mostly peaks at 1.02-1.09 in these spikes; where it is far above and no two readings tell whether the
+    Hessian moved, nothing is said.
+    """
+    if onset.is_sudden or onset.stalest is None:
+        return None
+    step, staleness = onset.stalest
+    readings = onset.readings(onset.step - FAR, onset.step)
+    highest = max(readings, key=lambda m: m.sharpness_ratio or 0.0, default=None)
+    if staleness < STALE or highest is None or (highest.sharpness_ratio or 0.0) < AT_EDGE:
+        return None
+    has_moved = (highest.sharpness_ratio or 0.0) > FAR_ABOVE
+    if onset.climb is not None:
+        has_moved = onset.climb[0] > math.log(HESSIAN_RATIO)
+    if has_moved:
+        return None
+    stayed = ""
+    if onset.climb is not None:
+        stayed = f" while the raw curvature changed it {math.exp(onset.climb[0]):.3g} times since step {onset.climb[2]}"
+    return Finding(
+        f"sharpness_ratio was {highest.sharpness_ratio:.3g} at step {highest.step}{stayed}; at step {step} v_hat was "
+        f"{staleness:.3g} times its gradients, and the instability grew over several steps.",
+        _remedy(onset),
+    )
+
+
+def _remedy(onset: Onset) -> str:
+    params = onset.history.spec.params
+    beta2 = float(params["beta2"])
+    lower = max(LOWEST_BETA2, 1.0 - SHORTER * (1.0 - beta2))
+    if lower < beta2:
+        return f"Lower beta2 from {beta2:.6g} to {lower:.4g}."
+    return f"Lower lr from {float(params['lr']):.3g} to {0.5 * float(params['lr']):.3g}."

@@ -1,0 +1,58 @@
+"""Why the loss spiked: for each spike, and for a divergence, the first cause whose evidence is there.
+
+A pure function of a trial's history, so that it can be replayed; the causes are the files of ``judgement.causes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stabletune.judgement.causes import load_causes
+from stabletune.judgement.history import History
+from stabletune.judgement.onset import Onset
+from stabletune.judgement.spikes import REFRACTORY
+from stabletune.records import UNEXPLAINED, Diagnosis, Episode
+
+
+def diagnose(history: History) -> tuple[Diagnosis, ...]:
+    """Return one diagnosis for each episode, and one for a divergence that no episode led to."""
+    spikes = history.spikes
+    found = [diagnose_step(history, episode.start) for episode in spikes.episodes]
+    if spikes.diverged and not _leads_to(spikes.episodes, history.step):
+        found.append(diagnose_step(history, history.step))
+    return tuple(found)
+
+
+def diagnose_step(history: History, step: int) -> Diagnosis:
+    """Return why the loss stood out, or stopped being finite, at ``step``, its first."""
+    onset = Onset(history, step)
+    for cause in load_causes():
+        finding = cause.find(onset)
+        if finding is not None:
+            return Diagnosis(step=step, cause=cause.NAME, evidence=finding.evidence, remedy=finding.remedy)
+    return Diagnosis(step=step, cause=UNEXPLAINED, evidence=_what_is_missing(onset), remedy=_closer_look(onset))
+
+
+def _leads_to(episodes: Sequence[Episode], step: int) -> bool:
+    """Whether a spike was still going on when the loss stopped being finite."""
+    return bool(episodes) and step - episodes[-1].end <= REFRACTORY
+
+
+def _what_is_missing(onset: Onset) -> str:
+    if onset.is_sudden:
+        return (
+            f"the rise came in one step ({onset.sudden_share:.0%} of it), at an unchanged learning rate, for every "
+            "batch compared, and float64 confirms the loss: something other than the optimizer's step moved the "
+            "parameters or the loss."
+        )
+    readings = onset.readings(onset.step - 100, onset.step)
+    if not readings:
+        return f"the rise grew over several steps, but S was not read in the 100 before step {onset.step}."
+    highest = max(m.sharpness_ratio or 0.0 for m in readings)
+    stale = f", v_hat at most {onset.stalest[1]:.3g} times its gradients" if onset.stalest else ""
+    return f"the rise grew over several steps, with sharpness_ratio at most {highest:.3g} before{stale}."
+
+
+def _closer_look(onset: Onset) -> str:
+    first = max(1, onset.step - 100)
+    return f"Run again with signals: {{every: 1}} up to step {onset.step}, and look at the steps from {first} on."

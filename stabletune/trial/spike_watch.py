@@ -1,0 +1,115 @@
+"""When a trial looks closer: keeps what a diagnosis needs of each step, and asks for more where something stands out.
+
+In: every step. Out: gradient norms, learning rates and inspections in the ``History``, and when an extra reading of S
+and of the logits is wanted. All of it is charged to the monitor's budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stabletune.judgement.history import History
+from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.signals.gradient_norm import held_gradient_norm
+from stabletune.trial.inspector import FORWARD_COST, Inspector
+
+NORM_COST = 0.01
+LOGIT_SHARE = 0.1
+READING_SHARE = 0.4
+READING_COST = 6.0
+READINGS_IN_ADVANCE = 2
+BETWEEN_ALARMS = 50
+FRESH = 3
+ASSUMED_OVERHEAD = 0.15
+MOST_BLIND_LOOKS = 2
+BETWEEN_LOGITS = 10
+
+
+class SpikeWatch:
+    """Follows one trial for the sake of its diagnoses.
+
+    Args:
+        history: of the trial; inspections are put there.
+        monitor: pays for what is looked at.
+        model: whose buffers and modes are kept.
+        optimizer: whose gradients and learning rates are recorded.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        monitor: StabilityMonitor,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._history = history
+        self._monitor = monitor
+        self._optimizer = optimizer
+        self._inspector = Inspector(model, optimizer)
+        self._overhead = history.spec.overhead or ASSUMED_OVERHEAD
+        self._n_episodes = 0
+        self._is_alarm = False
+        self._read_at = self._alarmed_at = -BETWEEN_ALARMS
+        self._n_extra = self._looked_at = 0
+        self._n_blind_looks = 0
+        self._charged = 0.0
+
+    def record(self, loss: float, closure: Callable[[], Tensor]) -> None:
+        """Add a step to the history with the gradient and the learning rate it was taken with; keep its batch."""
+        norm = held_gradient_norm(self._optimizer)
+        lr = max((float(group["lr"]) for group in self._optimizer.param_groups), default=math.nan)
+        self._history.add(loss, gradient_norm=norm, lr=lr)
+        self._is_alarm = self._inspector.remember(self._history.step, loss, closure, norm)
+
+    @property
+    def is_spike_new(self) -> bool:
+        """Whether a spike, or the end of finite losses, begins at this step."""
+        return len(self._history.spikes.episodes) > self._n_episodes or self._history.spikes.diverged
+
+    def wants_reading(self, *, has_reading: bool) -> bool:
+        """Whether S is to be read out of turn: the gradient or the loss stands out, and the last reading is old."""
+        step = self._history.step
+        if has_reading:
+            self._read_at = step
+            return False
+        wait = FRESH if self.is_spike_new else BETWEEN_ALARMS
+        if not (self.is_spike_new or self._is_alarm) or step - self._alarmed_at < wait or step - self._read_at < FRESH:
+            return False
+        advance = READINGS_IN_ADVANCE if self.is_spike_new else 1
+        paid = advance + READING_SHARE * self._overhead * step / READING_COST
+        if self._n_extra + 1 > paid:
+            return False
+        self._n_extra += 1
+        self._read_at = self._alarmed_at = step
+        return True
+
+    def logits(self, closure: Callable[[], Tensor]) -> tuple[float, ...] | None:
+        """The largest logits, if this loss has any and they are due, or a gradient stands out since long."""
+        step = self._history.step
+        every = self._history.spec.every or math.ceil(FORWARD_COST / (LOGIT_SHARE * self._overhead))
+        is_alarmed = self._is_alarm and step - self._looked_at >= BETWEEN_LOGITS
+        if self._n_blind_looks >= MOST_BLIND_LOOKS or not (step % every == 0 or is_alarmed):
+            return None
+        self._looked_at = step
+        found = self._inspector.logits(closure)
+        self._n_blind_looks = 0 if found else self._n_blind_looks + 1
+        return found or None
+
+    def inspect(self) -> None:
+        """Look closer where a spike begins."""
+        if self.is_spike_new:
+            self._n_episodes = len(self._history.spikes.episodes)
+            self._history.inspections.append(self._inspector.inspect(self._history.step))
+
+    def conclude(self, *, is_over: bool) -> None:
+        """Compare the batch that stood out once more when its time has come, and charge what was spent."""
+        if self._inspector.is_repeat_due(self._history.step, is_over=is_over):
+            again = self._inspector.repeat(self._history.step)
+            if again is not None:
+                self._history.inspections.append(again)
+        self._monitor.charge(NORM_COST + self._inspector.spent - self._charged)
+        self._charged = self._inspector.spent

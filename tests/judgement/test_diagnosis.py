@@ -1,0 +1,70 @@
+"""One diagnosis for each spike; unexplained where no evidence is."""
+
+import math
+
+import pytest
+
+from stabletune.judgement.causes import load_causes
+from stabletune.judgement.diagnosis import diagnose
+from tests.judgement.histories import ONSET, blow, calm, growth, history_of, look, reading
+
+
+def test_a_calm_history_has_no_diagnosis():
+    assert diagnose(history_of(calm())) == ()
+
+
+def test_each_episode_has_its_own_diagnosis():
+    losses = calm(600)
+    losses[300], losses[500] = 6.0, 7.0
+    found = diagnose(history_of(losses, losses))
+    assert [d.step for d in found] == [301, 501]
+    assert {d.cause for d in found} == {"unexplained"}
+    assert not any(d.is_confident for d in found)
+
+
+def test_a_divergence_outside_an_episode_has_one_and_one_that_a_spike_led_to_has_not():
+    (alone,) = diagnose(history_of([*calm(), math.nan]))
+    assert (alone.step, alone.cause) == (ONSET, "precision or overflow")
+    rates = [1e-3] * 300 + [1.0] * 5
+    (led_to,) = diagnose(history_of([*calm(), 5.0, 50.0, 1e4, 1e9, math.inf], rates=rates))
+    assert (led_to.step, led_to.cause) == (ONSET, "schedule jump")
+
+
+def test_a_blow_without_any_other_sign_is_unexplained_and_says_so():
+    (found,) = diagnose(blow())
+    assert found.cause == "unexplained" and "came in one step" in found.evidence
+    assert "every: 1" in found.remedy
+
+
+def test_a_growth_without_readings_says_which_are_missing():
+    (found,) = diagnose(growth())
+    assert found.cause == "unexplained" and "S was not read" in found.evidence
+
+
+def test_a_growth_far_below_the_edge_says_how_high_s_was():
+    history = growth()
+    history.measurements.append(reading(290, 0.2))
+    (found,) = diagnose(history)
+    assert found.cause == "unexplained" and "sharpness_ratio at most 0.2" in found.evidence
+
+
+def test_what_compares_comes_before_what_is_inferred():
+    losses = [*calm(), 5.0, 4.0]
+    history = history_of(losses, losses, [1e-3] * 299 + [1e-1] * 3)
+    assert diagnose(history)[0].cause == "schedule jump"
+    history.inspections.append(look(4.8, [1.0, 1.0]))
+    assert diagnose(history)[0].cause == "bad batch"
+    history.inspections[0] = look(4.8, [1.0, 1.0], precise_loss=1.0)
+    assert diagnose(history)[0].cause == "precision or overflow"
+
+
+def test_a_diagnosis_is_a_function_of_the_history_alone():
+    history = growth()
+    history.measurements += [reading(280, 0.98), reading(298, 1.03, foreseen=1.02)]
+    assert diagnose(history) == diagnose(history)
+    assert diagnose(history)[0].cause == "stale preconditioner"
+
+
+@pytest.mark.parametrize("cause", load_causes(), ids=lambda cause: cause.NAME)
+def test_a_cause_is_named_like_its_file(cause):
+    assert cause.__name__.rpartition(".")[2] == cause.NAME.replace(" ", "_")
