@@ -197,9 +197,9 @@ class TrialResult:
     """What came of one trial.
 
     ``losses``, ``gradient_norms`` and ``learning_rates`` have one float64 per optimizer step; ``objective`` is None if
-    not reached; ``spike_score`` is the worst
-    of the run, 1 the limit; ``risk`` the forecast probability of a spike before the full horizon; ``diagnoses`` has one
-    entry for each episode, and one for a divergence outside of them.
+    not reached; ``spike_score`` is the worst of the run, 1 the limit; ``risk`` the forecast probability of a spike
+    before the full horizon, ``expected_onset`` about when it would come; ``diagnoses`` has one entry for each episode,
+    and one for a divergence outside of them.
     """
 
     spec: TrialSpec
@@ -213,6 +213,7 @@ class TrialResult:
     overhead: float = 0.0
     seconds: float = 0.0
     risk: float | None = None
+    expected_onset: float | None = None
     traceback: str | None = None
     device: str = ""
     gradient_norms: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))

@@ -213,6 +213,7 @@ def trial_summary(result: TrialResult) -> str:
     lines = [f"{result.status}: {result.reason}"]
     if result.objective is not None:
         lines.append(f"{result.spec.metric}: {result.objective:.6g}")
+    lines += _forecast(result)
     why = {found.step: found for found in result.diagnoses}
     for e in result.episodes[:SPIKES_SHOWN]:
         lines.append(
@@ -233,6 +234,19 @@ def trial_summary(result: TrialResult) -> str:
             f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}{_if_read(' sharpness ', m.sharpness)}"
         )
     return "\n".join(lines)
+
+
+def _forecast(result: TrialResult) -> list[str]:
+    """For a clean run that is shorter than the horizon: whether it would spike later, and about when."""
+    if (
+        result.risk is None
+        or result.expected_onset is None
+        or result.is_spiky
+        or result.steps >= result.spec.full_steps
+    ):
+        return []
+    when = f", if so about step {result.expected_onset:.0f}" if result.expected_onset < result.spec.full_steps else ""
+    return [f"forecast: {result.risk:.0%} that these settings spike before step {result.spec.full_steps}{when}"]
 
 
 def _diagnosis(found: Diagnosis | None) -> list[str]:

@@ -26,6 +26,23 @@ def test_raw_sharpness_is_shown_where_it_was_read(value, shown):
     assert trial_summary(result).endswith(f"v_hat_staleness 2{shown and ' '}{shown}")
 
 
+@pytest.mark.parametrize(
+    ("onset", "shown"),
+    [
+        (420.0, "forecast: 62% that these settings spike before step 900, if so about step 420"),
+        (2000.0, "forecast: 62% that these settings spike before step 900"),
+    ],
+)
+def test_a_clean_trial_that_is_shorter_than_the_horizon_ends_with_its_forecast(onset, shown):
+    spec = quadratic_spec(full_steps=900)
+    result = TrialResult(
+        spec=spec, status="completed", reason="", losses=np.ones(200), risk=0.617, expected_onset=onset
+    )
+    assert shown in trial_summary(result).splitlines()
+    whole = TrialResult(spec=spec, status="completed", reason="", losses=np.ones(900), risk=0.6, expected_onset=onset)
+    assert "forecast" not in trial_summary(whole)
+
+
 def result_with(steps, status="completed", also=()):
     episodes = tuple(Episode(start=n, end=n, worst_ratio=2.0, severity=1.0, steps_lost=1) for n in steps)
     whys = tuple(

@@ -1,7 +1,8 @@
 """The corpus on disk: losses and readings of every run, compactly, in one compressed file.
 
-In and out: ``Trace``. Losses are kept as their logarithms above the floor to 2e-4, as differences, which compress well;
-readings of any sign as float16, readings that span many orders of magnitude as the float16 of their logarithm.
+In and out: ``Trace``. Losses and gradient norms are kept as their logarithms (of the loss above its floor), to 2e-4 and
+0.005, as differences, which compress well; readings of any sign as float16, those that span many orders of magnitude as
+the float16 of their logarithm.
 """
 
 from __future__ import annotations
@@ -19,21 +20,23 @@ from stabletune.records import Episode, Measurement, TrialResult, TrialSpec, Wor
 from stabletune.schedules import lr_factor
 
 TRACES = Path(__file__).with_name("traces.npz")
-FORMAT = 1
+FORMAT = 2
 RESOLUTION = 2e-4
-_NOT_FINITE = np.iinfo(np.int32).max
+NORM_RESOLUTION = 0.005
+_UNKNOWN = np.iinfo(np.int32).max
 PLAIN = ("sharpness_ratio", "residual", "gradient_curvature_ratio", "alignment", "v_hat_decay")
 LOGARITHMIC = ("v_hat_staleness", "update_rms", "gradient_norm", "oscillation_energy", "oscillation_refill")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One run: what it was, every loss, every reading, and its label from the losses in full precision."""
+    """One run: what it was, every loss, gradient norm and reading, its label from the losses in full precision."""
 
     family: str
     spec: TrialSpec
     loss_floor: float
     losses: NDArray[np.float64]
+    gradient_norms: NDArray[np.float64]
     measurements: tuple[Measurement, ...]
     episodes: tuple[Episode, ...]
     diverged: bool
@@ -57,6 +60,7 @@ def trace_of(family: str, result: TrialResult, loss_floor: float) -> Trace:
         spec=result.spec,
         loss_floor=loss_floor,
         losses=result.losses,
+        gradient_norms=result.gradient_norms,
         measurements=result.measurements,
         episodes=result.episodes,
         diverged=result.status == "diverged",
@@ -69,7 +73,8 @@ def write_traces(path: Path, traces: Sequence[Trace]) -> None:
     index = {"version": FORMAT, "runs": [_entry(trace) for trace in traces]}
     arrays: dict[str, NDArray[Any]] = {
         "index": np.frombuffer(json.dumps(index).encode(), dtype=np.uint8),
-        "losses": np.concatenate([_encode_losses(trace) for trace in traces]),
+        "losses": np.concatenate([_encode(trace.losses - trace.loss_floor, RESOLUTION) for trace in traces]),
+        "gradient_norms": np.concatenate([_encode(trace.gradient_norms, NORM_RESOLUTION) for trace in traces]),
         "steps": np.concatenate([np.diff([m.step for m in t.measurements], prepend=0) for t in traces]).astype(
             np.int16
         ),
@@ -89,12 +94,15 @@ def read_traces(path: Path) -> list[Trace]:
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     index = json.loads(arrays.pop("index").tobytes().decode())
+    all_losses, all_norms = arrays.pop("losses"), arrays.pop("gradient_norms")
     traces, losses_at, readings_at = [], 0, 0
     for entry in index["runs"]:
         n_losses, n_readings = entry["n_losses"], entry["n_readings"]
-        losses = _decode_losses(arrays["losses"][losses_at : losses_at + n_losses], entry["loss_floor"])
+        of_run = slice(losses_at, losses_at + n_losses)
+        losses = _decode(all_losses[of_run], RESOLUTION) + entry["loss_floor"]
+        norms = _decode(all_norms[of_run], NORM_RESOLUTION)
         rows = {name: column[readings_at : readings_at + n_readings] for name, column in arrays.items()}
-        traces.append(_decode(entry, losses, rows))
+        traces.append(_trace(entry, losses, norms, rows))
         losses_at, readings_at = losses_at + n_losses, readings_at + n_readings
     return traces
 
@@ -113,24 +121,21 @@ def _entry(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _gaps(trace: Trace) -> NDArray[np.int16]:
-    return np.diff([m.step for m in trace.measurements], prepend=0).astype(np.int16)
-
-
-def _encode_losses(trace: Trace) -> NDArray[np.int32]:
-    with np.errstate(invalid="ignore"):
-        levels = np.log(trace.losses - trace.loss_floor) / RESOLUTION
-    is_finite = np.isfinite(trace.losses)
-    codes = np.where(is_finite, np.round(np.where(is_finite, levels, 0.0)), 0.0).astype(np.int32)
-    differences = np.diff(codes, prepend=np.int32(0)).astype(np.int32)
-    differences[~is_finite] = _NOT_FINITE
+def _encode(values: NDArray[np.float64], resolution: float) -> NDArray[np.int32]:
+    """Logarithms of positive values as differences of whole numbers; what is not positive or finite has a mark."""
+    is_known = np.isfinite(values) & (values > 0)
+    codes = np.round(np.log(np.where(is_known, values, 1.0)) / resolution).astype(np.int32)
+    last_known = np.maximum.accumulate(np.where(is_known, np.arange(values.size), -1))
+    kept = np.where(last_known >= 0, codes[np.maximum(last_known, 0)], 0)
+    differences = np.diff(kept, prepend=np.int32(0)).astype(np.int32)
+    differences[~is_known] = _UNKNOWN
     return differences
 
 
-def _decode_losses(codes: NDArray[np.int32], floor: float) -> NDArray[np.float64]:
-    is_finite = codes != _NOT_FINITE
-    levels = np.cumsum(np.where(is_finite, codes, 0), dtype=np.int64)
-    return np.where(is_finite, np.exp(levels * RESOLUTION) + floor, np.nan)
+def _decode(differences: NDArray[np.int32], resolution: float) -> NDArray[np.float64]:
+    is_known = differences != _UNKNOWN
+    codes = np.cumsum(np.where(is_known, differences, 0), dtype=np.int64)
+    return np.where(is_known, np.exp(codes * resolution), np.nan)
 
 
 def _column(trace: Trace, name: str) -> NDArray[np.float16]:
@@ -142,7 +147,9 @@ def _column(trace: Trace, name: str) -> NDArray[np.float16]:
     return np.clip(values, -6e4, 6e4, where=np.isfinite(values), out=values).astype(np.float16)
 
 
-def _decode(entry: dict[str, Any], losses: NDArray[np.float64], rows: dict[str, NDArray[Any]]) -> Trace:
+def _trace(
+    entry: dict[str, Any], losses: NDArray[np.float64], norms: NDArray[np.float64], rows: dict[str, NDArray[Any]]
+) -> Trace:
     spec = TrialSpec(**entry["spec"] | {"workload": WorkloadReference(**entry["spec"]["workload"])})
     steps = np.cumsum(rows["steps"], dtype=np.int64).tolist()
     columns = {name: rows[name].astype(np.float64) for name in PLAIN}
@@ -161,6 +168,7 @@ def _decode(entry: dict[str, Any], losses: NDArray[np.float64], rows: dict[str, 
         spec=spec,
         loss_floor=entry["loss_floor"],
         losses=losses,
+        gradient_norms=norms,
         measurements=measurements,
         episodes=tuple(Episode(**episode) for episode in entry["episodes"]),
         diverged=entry["diverged"],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 from stabletune.judgement.history import History
+from stabletune.judgement.rules import RECENT, predicted_rise
 
 RISK_SLOPE = 1.1
 RISK_OFFSET = -2.7
-RISK_OUT_OF_REACH = 0.05
 RISK_UNKNOWN = 0.5
-REACH_IN_HORIZONS = 2.0
+ONSET_SLOPE, ONSET_OFFSET = 0.34, -0.42
+SHARPNESS_SLOPE, SHARPNESS_OFFSET = 10.0, 0.1
+LOWEST, HIGHEST = -2.0, 1.0
 _RECENT_READINGS = 3
 
 
@@ -41,26 +43,48 @@ def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
 def spike_risk(history: History) -> float:
     r"""Probability that a clean short trial's settings spike before the full horizon.
 
-    :math:`1 / (1 + \exp(2.7 - 1.1 \log_{10} s))` with s the largest ``v_hat_staleness`` seen: a v_hat that has once
-    outlived its gradients by far will do so again. At most 0.05 where S could not reach its edge within two full
-    horizons even if v only decayed, as in a network that has memorized its data; 0.5 if nothing was measured.
+    :math:`1 / (1 + \exp(-a - b h))`, h the lower of the two ``horizon_features``: a spike needs an oscillation that
+    would be one, and S at its edge. 0.5 if nothing was measured.
 
-    Fitted on clean 500-step trials of four full-batch families against 2,500-step runs on another seed; there S
-    itself ranks them no better than chance. docs/forecast.md has the figures and what the fit is worth.
+    a and b are fitted on the tuning families of the corpus. docs/prediction.md has the figures and what they are worth.
     """
-    staleness = [m.v_hat_staleness for m in history.measurements if m.v_hat_staleness is not None]
-    sharpness = [m for m in history.measurements if m.sharpness_ratio is not None][-_RECENT_READINGS:]
-    if not staleness or not sharpness:
+    features = horizon_features(history)
+    if features is None:
         return RISK_UNKNOWN
-    risk = 1.0 / (1.0 + math.exp(-RISK_OFFSET - RISK_SLOPE * math.log10(max(max(staleness), 1e-9))))
-    beta2 = float(history.spec.params["beta2"])
-    nearest = min(_edge_at(m.sharpness_ratio or 0.0, m.step, beta2) for m in sharpness)
-    is_out_of_reach = nearest > REACH_IN_HORIZONS * history.spec.full_steps
-    return min(risk, RISK_OUT_OF_REACH) if is_out_of_reach else risk
+    return 1.0 / (1.0 + math.exp(-RISK_OFFSET - RISK_SLOPE * min(features)))
 
 
-def _edge_at(sharpness_ratio: float, step: int, beta2: float) -> float:
-    """The step at which S would reach 1; never for a loss without positive curvature, at once without memory."""
-    if sharpness_ratio <= 0.0:
-        return math.inf
-    return step + (steps_to_edge(sharpness_ratio, step, beta2) if beta2 > 0.0 else 0.0)
+def expected_onset(history: History) -> float | None:
+    """The step at which a trial that spikes later will do so first, about: t (1 + 10^(c - d h)), h of ``spike_risk``.
+
+    None if nothing was measured. c and d are fitted as well; for half of such runs the wait is right within a factor of
+    two.
+    """
+    features = horizon_features(history)
+    if features is None:
+        return None
+    return history.step * float(1.0 + 10.0 ** (ONSET_OFFSET - ONSET_SLOPE * min(features)))
+
+
+def horizon_features(history: History) -> tuple[float, float] | None:
+    """How high the next oscillation would rise, and how near S is to its edge, each at 0 where it begins to matter.
+
+    log10 of the highest spike score predicted by a measurement of the last 150 steps (``rules.predicted_rise``), and
+    10 log10 S + 0.1 for the highest of the last three S; both within -2 and 1. None where either is not known.
+    """
+    spikes, params = history.spikes, history.spec.params
+    recent = [m for m in history.measurements if m.step > history.step - RECENT]
+    rises = [rise for m in recent if (rise := predicted_rise(m, params)) is not None]
+    ratios = [m.sharpness_ratio for m in history.measurements if m.sharpness_ratio is not None][-_RECENT_READINGS:]
+    if not rises or not ratios or math.isnan(spikes.baseline):
+        return None
+    height = _log10(spikes.score_of(spikes.baseline + max(rises)))
+    return _clipped(height), _clipped(SHARPNESS_SLOPE * _log10(max(ratios)) + SHARPNESS_OFFSET)
+
+
+def _log10(value: float) -> float:
+    return math.log10(value) if value > 0.0 else -math.inf
+
+
+def _clipped(value: float) -> float:
+    return min(HIGHEST, max(LOWEST, value))

@@ -1,78 +1,127 @@
-"""Rules that turn measurements into a finding: pure functions of a trial's history, so that they can be replayed."""
+"""Rules that turn a trial's history into a finding: pure functions, so that they can be replayed."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from stabletune.judgement.history import History
 from stabletune.records import Measurement
 
 EDGE = 1.0
 STALE = 10.0
-SUSTAINED_STEPS = 8
-SUSTAINED_READINGS = 3
-YOUNGEST_VERDICT = 500
+NEAR_EDGE = 0.8
+RECENT = 150
+YOUNGEST = 60
+LEAST_APART, MOST_APART = 2, 15
+LEAST_GROWTH = 1.4
+OVER_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class SustainedInstability:
-    """Readings above the edge with a stale v_hat, one after the other."""
+class ImminentSpike:
+    """An oscillation that grows, how large it will become, and the highest S lately read."""
 
-    first_step: int
-    last_step: int
-    n_readings: int
-    lowest_sharpness_ratio: float
-    lowest_staleness: float
-
-
-def v_hat_age_needed(beta2: float) -> int:
-    """Steps before v_hat has aged enough to be judged: max(500, 1 / (1 - beta2)).
-
-    Until then bias correction, not memory, sets v_hat, and S may pass 1 without a spike.
-    """
-    return max(YOUNGEST_VERDICT, round(1.0 / (1.0 - beta2)))
+    step: int
+    predicted_score: float
+    predicted_ratio: float
+    sharpness_ratio: float
 
 
-def sustained_instability(measurements: Sequence[Measurement], beta2: float) -> SustainedInstability | None:
-    """Find S > 1 sustained up to the last reading while v_hat has outlived its gradients.
+def imminent_spike(history: History) -> ImminentSpike | None:
+    """Find an oscillation that grows at the edge of stability, and will be a spike when v̂ stops it.
 
-    Holds when the last readings, at least 3 of them over at least 8 steps, all show ``sharpness_ratio`` > 1 and
-    ``v_hat_staleness`` >= 10 at steps where v_hat had aged; younger readings are not looked at. A measurement without
-    ``sharpness_ratio`` neither counts nor ends the run of readings. S > 1 alone is the normal resting place of
-    full-batch training, and staleness alone is harmless on memorized data; segments of S > 1 that do spike last 12 to
-    31 steps.
+    Holds when all of these do at this step, at which the oscillation must have been measured: the gradient grows
+    (``is_growing``); S was 0.8 or more in the last 150 steps; and this measurement, as well as the last one 2-15 steps
+    before it that had an energy 1.4 times smaller, predicts a spike score above 1 (``predicted_rise``, in the units of
+    ``SpikeDetector.score``). Never in the first 60 steps.
+
+    S > 1 alone is where full-batch training rests; an oscillation that grows is mostly stopped by v̂ before the loss
+    shows it. docs/prediction.md has how often this is right, beside other rules.
 
     Args:
-        measurements: readings in order of step.
-        beta2: of the second moment, in [0, 1).
+        history: what is known; nothing of it is changed.
 
     Returns:
         The finding, or None.
-
-    Source: arXiv:2506.04805 for the mechanism; lengths and levels are stabletune's own measurements.
     """
-    run: list[Measurement] = []
-    youngest = v_hat_age_needed(beta2)
-    for measurement in reversed(measurements):
-        if measurement.sharpness_ratio is None:
-            continue
-        if measurement.step < youngest or not _is_unstable(measurement):
-            break
-        run.append(measurement)
-    if len(run) < SUSTAINED_READINGS:
+    now = history.measurements[-1] if history.measurements else None
+    if now is None or now.step != history.step or now.step < YOUNGEST or not is_growing(history.gradient_norms):
         return None
-    first, last = run[-1].step, run[0].step
-    if last - first < SUSTAINED_STEPS:
+    highest, before = highest_recent_ratio(history), _smaller_one_before(history.measurements)
+    if before is None or highest is None or highest < NEAR_EDGE:
         return None
-    return SustainedInstability(
-        first_step=first,
-        last_step=last,
-        n_readings=len(run),
-        lowest_sharpness_ratio=min(m.sharpness_ratio for m in run if m.sharpness_ratio is not None),
-        lowest_staleness=min(m.v_hat_staleness for m in run if m.v_hat_staleness is not None),
+    rises = [predicted_rise(m, history.spec.params) for m in (before, now)]
+    lower, baseline = min(rise or 0.0 for rise in rises), history.spikes.baseline
+    score = history.spikes.score_of(baseline + lower)
+    return ImminentSpike(now.step, score, 1.0 + lower / baseline, highest) if score > 1.0 else None
+
+
+def is_growing(gradient_norms: Sequence[float]) -> bool:
+    """Whether the gradient norm G grows as an oscillation lets it: 1.4 times over eight steps, and still at the end.
+
+    Of M_t = max(G_t, G_{t-1}), since an oscillation shows at every second step: M_t > M_{t-2}, M_{t-1} > M_{t-3} and
+    M_t > 1.4 M_{t-8}.
+    """
+    if len(gradient_norms) < OVER_STEPS + 2:
+        return False
+    now, one_ago, two_ago, three_ago, long_ago = (
+        max(gradient_norms[-1 - k], gradient_norms[-2 - k]) for k in (0, 1, 2, 3, OVER_STEPS)
     )
+    return now > two_ago and one_ago > three_ago and now > LEAST_GROWTH * long_ago
 
 
-def _is_unstable(measurement: Measurement) -> bool:
-    s, staleness = measurement.sharpness_ratio, measurement.v_hat_staleness
-    return s is not None and s > EDGE and staleness is not None and staleness >= STALE
+def predicted_rise(measurement: Measurement, params: Mapping[str, Any]) -> float | None:
+    """Return how far the loss will rise above its baseline, if the oscillation grows until v̂ stops it.
+
+    E max(1, R* / R): while an oscillation grows along one direction, its energy E and its refilling of v̂, R, keep
+    their ratio, and it turns once R has reached R* (``turning_refill``). None where it was not measured.
+    """
+    energy, refill = measurement.oscillation_energy, measurement.oscillation_refill
+    if energy is None or refill is None or refill <= 0.0:
+        return None
+    turning = turning_refill(float(params["beta1"]), _beta2_at(measurement.step, params))
+    return energy * max(1.0, turning / refill)
+
+
+def turning_refill(beta1: float, beta2: float) -> float:
+    r"""Return R*, the refill at which a growing oscillation turns.
+
+    :math:`2\,(1-\beta_2)^{-1/3} \left(19\,\frac{1-\beta_1}{1+\beta_1}\right)^{0.45}`, the lower part of what was
+    measured on full-batch spikes: S has overshot its edge for as many steps as the growth took, and v̂ has to make up
+    for all of it. The slower v̂ is, and the faster an oscillation grows (a small beta1), the larger R*.
+    """
+    forgetting = max(1.0 - beta2, 1e-6)
+    return float(2.0 * forgetting ** (-1.0 / 3.0) * (19.0 * (1.0 - beta1) / (1.0 + beta1)) ** 0.45)
+
+
+def highest_recent_ratio(history: History) -> float | None:
+    """The highest S of the last 150 steps; None if it was not read."""
+    ratios = []
+    for measurement in reversed(history.measurements):
+        if measurement.step <= history.step - RECENT:
+            break
+        if measurement.sharpness_ratio is not None:
+            ratios.append(measurement.sharpness_ratio)
+    return max(ratios, default=None)
+
+
+def _smaller_one_before(measurements: Sequence[Measurement]) -> Measurement | None:
+    """The last measurement 2-15 steps before the newest with an energy 1.4 times smaller than there."""
+    now = measurements[-1]
+    for measurement in reversed(measurements[:-1]):
+        if now.step - measurement.step > MOST_APART:
+            return None
+        energies = measurement.oscillation_energy, now.oscillation_energy
+        if now.step - measurement.step < LEAST_APART or energies[0] is None or energies[1] is None:
+            continue
+        if energies[1] >= LEAST_GROWTH * energies[0]:
+            return measurement
+    return None
+
+
+def _beta2_at(step: int, params: Mapping[str, Any]) -> float:
+    """The beta2 of a step, which ``beta2_exponent`` c lowers to 1 - t^-c at first."""
+    beta2, exponent = float(params["beta2"]), params.get("beta2_exponent")
+    return beta2 if exponent is None else min(beta2, 1.0 - step ** -float(exponent))

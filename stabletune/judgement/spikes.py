@@ -86,26 +86,37 @@ class SpikeDetector:
         self._remember(level)
         return self.score
 
-    def _judge(self, level: float) -> None:
-        median = max(self._losses.median(), self._floor)
-        deviation = math.log(level / median)
+    @property
+    def baseline(self) -> float:
+        """B, above the floor, that the next loss will be judged by; nan before there is one."""
+        return max(self._losses.median(), self._floor) if self.step >= INITIAL_STEPS else math.nan
+
+    def score_of(self, level: float) -> float:
+        """Return the score that a next loss of ``level`` above the floor would have; nan in the first ten steps."""
+        if self.step < INITIAL_STEPS:
+            return math.nan
+        deviation = math.log(level / self.baseline)
         sigma = _MAD_TO_SIGMA * self._changes.median()
-        self.score = max(
+        return max(
             min(deviation / limit, deviation / (k * sigma) if sigma > 0.0 else math.copysign(math.inf, deviation))
             for limit, k in _RULES
         )
+
+    def _judge(self, level: float) -> None:
+        baseline = self.baseline
+        self.score = self.score_of(level)
         self.worst_score = max(self.worst_score, self.score)
         if self.score > 1.0:
-            self._enter_spike(median)
+            self._enter_spike(baseline)
         if self._reference is not None:
             self._extend_episode(level)
 
-    def _enter_spike(self, median: float) -> None:
+    def _enter_spike(self, baseline: float) -> None:
         if not self.episodes or self.step - self.episodes[-1].end > REFRACTORY:
-            self._reference = median
+            self._reference = baseline
             self.episodes.append(Episode(start=self.step, end=self.step, worst_ratio=1.0, severity=0.0, steps_lost=0))
         elif self._reference is None:
-            self._reference = median
+            self._reference = baseline
         self.episodes[-1] = dataclasses.replace(self.episodes[-1], end=self.step)
 
     def _extend_episode(self, level: float) -> None:

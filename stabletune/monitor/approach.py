@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from stabletune.judgement.rules import EDGE, STALE, SUSTAINED_READINGS, SUSTAINED_STEPS
+from stabletune.judgement.rules import EDGE
 from stabletune.records import Measurement
 
 NEAR_EDGE = 0.7
@@ -21,7 +21,6 @@ RISEN = 1.003  # over the lowest S_frozen: beyond what rounding and a last gradi
 REFILLING_LOOK = 5
 DOUBT = 0.0004  # of log S_frozen per step, as the Hessian moves
 DOUBTED_STEPS = 4
-MOST_FUTILE = 2  # episodes of S > 1 that end before a verdict: then the next ones will too
 LONGEST_EPISODE = 60
 FALLING_LOOK = 10
 SHORTEST_LOOK = 2
@@ -39,13 +38,9 @@ class Approach:
               steps' growth, with 0.0004 of doubt per step, by so much earlier: the reading then leaves less
     episode   from S > 1 on, nothing until v̂ has been refilled, S_frozen < 0.97; then S_frozen ≥ 0.93, rising: an
               episode leaves S_frozen up to 7 % off. If it does not rise within 60 steps, then
-
-    Args:
-        youngest_verdict: the step from which ``sustained_instability`` looks at readings.
     """
 
-    def __init__(self, youngest_verdict: int) -> None:
-        self._youngest_verdict = youngest_verdict
+    def __init__(self) -> None:
         self.last_step = 0
         self.may_have_crossed = False
         self.next_look: int | None = None
@@ -55,10 +50,6 @@ class Approach:
         self._lowest = math.inf
         self._looked_at = 0
         self._lead = 0.0
-        self._above_since: int | None = None
-        self._n_above = 0
-        self._had_verdict = False
-        self._n_futile = 0
 
     @property
     def is_known(self) -> bool:
@@ -84,26 +75,10 @@ class Approach:
         """Whether S has fallen back from above the edge since it was last read: the top direction may be another."""
         return self._has_fallen
 
-    def lacks_a_verdict(self) -> bool:
-        """Whether S > 1 with a stale v̂ was read, but not yet often and long enough for ``sustained_instability``.
-
-        Nor ever before: the first verdict stops a trial, and a run that goes on needs no second one. Nor after two
-        episodes that had begun to be read and ended too early for one.
-        """
-        return self._above_since is not None and not self._had_verdict and self._n_futile < MOST_FUTILE
-
     def observe(self, measurement: Measurement, foreseen: float | None) -> None:
         """Take note of a reading, and of what its S was foreseen to be."""
-        step, ratio, staleness = measurement.step, measurement.sharpness_ratio, measurement.v_hat_staleness
+        step, ratio = measurement.step, measurement.sharpness_ratio
         self._learn_lead(step, ratio, foreseen)
-        is_aged = step >= self._youngest_verdict
-        if is_aged and ratio is not None and ratio > EDGE and staleness is not None and staleness >= STALE:
-            self._above_since = step if self._above_since is None else self._above_since
-            self._n_above += 1
-            self._had_verdict |= self._n_above >= SUSTAINED_READINGS and step - self._above_since >= SUSTAINED_STEPS
-        elif ratio is not None:
-            self._n_futile += self._n_above > 1 and not self._had_verdict
-            self._above_since, self._n_above = None, 0
         self.last_step = self._looked_at = step
         self._last_ratio = self._frozen_ratio = ratio
         self.may_have_crossed = self._has_fallen = False

@@ -33,7 +33,7 @@ from stabletune.signals.update_rms import update_rms
 from stabletune.signals.v_hat_staleness import v_hat_staleness
 
 GRAPH_COST = 1.25
-EVERYTHING = Extras(gradient=True, second_vector=True)
+EVERYTHING = Extras(gradient=True, second_vector=True, oscillation=True)
 N_COUNTED = 2
 BACKWARD_SHARE = 0.6  # of a gradient, 1/2 to 2/3; under a counter a compiled forward would run uncompiled
 PRODUCT_COST = 2.0

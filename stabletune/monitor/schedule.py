@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from stabletune.judgement.rules import YOUNGEST_VERDICT
 from stabletune.monitor.account import Account
 from stabletune.monitor.approach import Approach
 from stabletune.records import Measurement
 
-GLANCE_SHARE = 0.06
+GLANCE_SHARE = 0.25
+STEADY_GLANCE_SHARE = 0.1
+SHORTEST_GLANCE_GAP = 2
 FIRST_STEP = 10
 LATEST_FIRST_STEP = 20
 PROMISED_READINGS = 2
@@ -25,7 +26,6 @@ HELD_SHARE = 0.05
 HELD_SHARE_NEAR_EDGE = 0.95
 STEADY_GAP = 20
 SHORTEST_GAP = 3
-VERDICT_GAP = 4
 GRADIENT_EVERY = 5
 GRADIENT_COSTS = 3.0
 FOLLOWED_COSTS = 6.0
@@ -33,10 +33,11 @@ APPROACH_COSTS = 1.5
 
 
 class Extras(NamedTuple):
-    """What a reading takes in beside the top vector: what needs the gradient's product, and the second vector."""
+    """What a reading takes in beside the top vector: the gradient with its product, a second vector, the oscillation."""
 
     gradient: bool
     second_vector: bool
+    oscillation: bool
 
 
 class Schedule(Protocol):
@@ -60,10 +61,10 @@ class Schedule(Protocol):
     def record_look(self, step: int, ratio: float | None, *, growth: float, cost: float) -> None:
         """Take note of that, and of how fast S may grow by v̂ alone, d log S / dt at most."""
 
-    def is_glance_due(self, step: int) -> bool:
-        """Whether to read, at this step, what needs neither a loss nor a product."""
+    def is_glance_due(self, step: int, *, is_asked_for: bool = False) -> bool:
+        """Whether to read what needs neither a loss nor a product; more is left for what is asked for."""
 
-    def record_glance(self, cost: float) -> None:
+    def record_glance(self, step: int, cost: float) -> None:
         """Take note of such a reading and of its cost in gradient equivalents."""
 
 
@@ -85,7 +86,7 @@ class EveryNth:
 
     def extras(self, step: int) -> Extras:
         """Everything: every reading is to have every field, and what overtakes has mostly been the second one."""
-        return Extras(gradient=True, second_vector=True)
+        return Extras(gradient=True, second_vector=True, oscillation=True)
 
     def is_look_due(self, step: int) -> bool:
         """Never: every N-th step was asked for."""
@@ -94,25 +95,26 @@ class EveryNth:
     def record_look(self, step: int, ratio: float | None, *, growth: float, cost: float) -> None:
         """Do nothing: there are none."""
 
-    def is_glance_due(self, step: int) -> bool:
-        """Never: every N-th step was asked for."""
+    def is_glance_due(self, step: int, *, is_asked_for: bool = False) -> bool:
+        """Never: every N-th step was asked for, and has the oscillation in it."""
         return False
 
-    def record_glance(self, cost: float) -> None:
+    def record_glance(self, step: int, cost: float) -> None:
         """Do nothing: there are none."""
 
 
 class Budget:
     """Spend ``overhead`` gradients per step on measuring, and most of it where S may be passing 1.
 
-    income  o t, some of it in advance (``Account``); 0.06 of it is for glances
+    income  o t, some of it in advance (``Account``)
+    glances 0.1 of the income at most for steady ones, 0.25 with those asked for, as when an oscillation grows; not at
+            two steps in a row
     steady  a reading whenever the account, less what is held back for the edge, pays for one
     held    0.05 of the income, 0.95 while S was last at 0.7 or more; at most five readings' worth
     edge    a reading, from all there is, once S may have passed 1 or its fall is over (``Approach``). It asks for 1.5
             readings' worth, as it mostly comes early and has to be followed by another; where S was at the edge a
             moment ago, for one
-    above   while S is, every 3 steps as long as six could be paid for, else every 4 until a verdict is possible where
-            v̂ is stale
+    above   while S is, every 3 steps as long as six could be paid for
     looks   S_frozen is asked for when S could be at 1 at its fastest, and a reading could be paid for
     more    a reading takes in the gradient at least every fifth time, and after an episode where three could be paid
             for; the second vector where it is not for the edge, nor in debt
@@ -127,19 +129,19 @@ class Budget:
     Args:
         overhead: o, in gradients per step; one training step counts as one gradient.
         steps: T, if known.
-        youngest_verdict: the step from which ``sustained_instability`` looks at readings.
     """
 
-    def __init__(self, overhead: float, steps: int | None = None, *, youngest_verdict: int = YOUNGEST_VERDICT) -> None:
+    def __init__(self, overhead: float, steps: int | None = None) -> None:
         self._overhead = overhead
         self._steps = steps
         self._first = FIRST_STEP if steps is None else min(steps, LATEST_FIRST_STEP, max(FIRST_STEP, steps // 20))
         self._last = None if steps is None else steps - steps // 50
-        self._account = Account((1 - GLANCE_SHARE) * overhead, steps)
-        self._approach = Approach(youngest_verdict)
+        self._account = Account(overhead, steps)
+        self._approach = Approach()
         self._n_readings = 0
         self._glance_spent = 0.0
         self._glance_cost = GLANCE_COST
+        self._glanced_at = -SHORTEST_GLANCE_GAP
 
     def is_due(self, step: int) -> bool:
         """Whether a reading is promised, or paid for: near the edge from all there is, else from what is not held."""
@@ -175,6 +177,7 @@ class Budget:
         return Extras(
             gradient=is_anew or (self._n_readings + 1) % GRADIENT_EVERY == 0,
             second_vector=not self._is_at_edge(step) and self._pays(step, 1.0),
+            oscillation=False,
         )
 
     def is_look_due(self, step: int) -> bool:
@@ -189,22 +192,26 @@ class Budget:
         self._account.charge(step, cost, is_from_held=True)
         self._approach.look(step, ratio, growth)
 
-    def is_glance_due(self, step: int) -> bool:
+    def is_glance_due(self, step: int, *, is_asked_for: bool = False) -> bool:
         """Whether the glances' share of the income so far pays for what the optimizer's state tells by itself."""
-        return self._glance_spent + self._glance_cost <= GLANCE_SHARE * self._overhead * step
+        if step - self._glanced_at < SHORTEST_GLANCE_GAP:
+            return False
+        share = GLANCE_SHARE if is_asked_for else STEADY_GLANCE_SHARE
+        return self._glance_spent + self._glance_cost <= share * self._overhead * step
 
-    def record_glance(self, cost: float) -> None:
-        """Charge the glances' own purse."""
+    def record_glance(self, step: int, cost: float) -> None:
+        """Charge the account, and the share of it that glances may take."""
+        self._account.charge(step, cost, is_from_held=True)
         self._glance_spent += cost
         self._glance_cost = cost
+        self._glanced_at = step
 
     def _is_at_edge(self, step: int) -> bool:
         gap = step - self._approach.last_step
         if not self._approach.is_known or gap < SHORTEST_GAP:
             return False
-        if self._approach.is_above:
-            if self._pays(step, FOLLOWED_COSTS) or (gap >= VERDICT_GAP and self._approach.lacks_a_verdict()):
-                return True
+        if self._approach.is_above and self._pays(step, FOLLOWED_COSTS):
+            return True
         return self._approach.may_have_crossed and self._pays(step, self._n_costs_of_an_approach(step))
 
     def _n_costs_of_an_approach(self, step: int) -> float:
@@ -225,4 +232,5 @@ class Budget:
         balance, cost = self._account.balance(step), self._account.expected_cost
         if self._last is None or step >= self._last:
             return balance >= n_costs * cost
-        return balance >= n_costs * cost and self._account.balance(self._last) >= 2 * cost
+        for_glances = STEADY_GLANCE_SHARE * self._overhead * (self._last - step)
+        return balance >= n_costs * cost and self._account.balance(self._last) - for_glances >= 2 * cost

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from stabletune.errors import MeasurementError
-from stabletune.judgement.rules import v_hat_age_needed
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
 from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
@@ -58,7 +57,7 @@ class StabilityMonitor:
         check_optimizer(optimizer)
         self._optimizer = optimizer
         self._probe = probe
-        self._schedule = _schedule(every, overhead, steps, optimizer)
+        self._schedule = _schedule(every, overhead, steps)
         shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
         self._reader = Probe(
             model,
@@ -110,9 +109,7 @@ class StabilityMonitor:
                 self._look()
             if self._schedule.is_due(self._n_steps):
                 return self.measure(loss, closure)
-            if self._probe is None and self._schedule.is_glance_due(self._n_steps):
-                return self._glance(loss)
-            return None
+            return self.glance(loss, is_asked_for=False)
         finally:
             following = self._n_steps + 1
             is_next_due = self._schedule.is_due(following) or self._schedule.is_look_due(following)
@@ -128,10 +125,25 @@ class StabilityMonitor:
             self._charge(self._measurement(loss, {}), GRAPH_COST)
             raise MeasurementError(f"step {self._n_steps}: {error}") from error
         fields = {"v_hat_decay": self._decay(), "foreseen_sharpness_ratio": reading.foreseen} | reading.fields
+        if self._schedule.extras(self._n_steps).oscillation:
+            fields |= {k: v for k, v in glance(self._optimizer).items() if k.startswith("oscillation")}
         measurement = self._measurement(loss, fields)
         self._foresight = reading.foresight
         self._charge(measurement, reading.cost, foreseen=reading.foreseen)
         return measurement
+
+    def glance(self, loss: Tensor | float, *, is_asked_for: bool = True) -> Measurement | None:
+        """Read what needs neither a closure nor a product, if the share of the budget that is for this pays for it.
+
+        Of what is left of it, more is for a glance that is asked for, as when a gradient begins to grow. None also
+        where ``step`` would not read it: with ``every`` or a ``probe``, or without the step's gradients in ``p.grad``.
+        """
+        if self._probe is not None or not self._schedule.is_glance_due(self._n_steps, is_asked_for=is_asked_for):
+            return None
+        fields = self._glance_at_state(self._reader.gradient_work)
+        self._spent += self._glance_at_state.cost
+        self._schedule.record_glance(self._n_steps, self._glance_at_state.cost)
+        return self._measurement(loss, fields) if fields else None
 
     def charge(self, cost: float) -> None:
         """Book what is read beside the monitor for the same run, in gradients: fewer measurements will follow."""
@@ -169,12 +181,6 @@ class StabilityMonitor:
             ratio = None if self._foresight is None else self._foresight.ratio_now(tensors)
         return ratio, fastest_growth(tensors)
 
-    def _glance(self, loss: Tensor | float) -> Measurement | None:
-        fields = self._glance_at_state(self._reader.gradient_work)
-        self._spent += self._glance_at_state.cost
-        self._schedule.record_glance(self._glance_at_state.cost)
-        return self._measurement(loss, fields) if fields else None
-
     def _measurement(self, loss: Tensor | float, fields: dict[str, Any]) -> Measurement:
         return Measurement(
             step=self._n_steps,
@@ -194,7 +200,7 @@ def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exa
     return None
 
 
-def _schedule(every: int | None, overhead: float, steps: int | None, optimizer: torch.optim.Optimizer) -> Schedule:
+def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:
     if every is not None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(
@@ -211,5 +217,4 @@ def _schedule(every: int | None, overhead: float, steps: int | None, optimizer: 
             f"StabilityMonitor: steps must be a whole number of at least 1, but got {steps!r}. "
             "Leave it out if the length is unknown."
         )
-    slowest = max((float(group["betas"][1]) for group in optimizer.param_groups if "betas" in group), default=0.0)
-    return Budget(overhead, steps, youngest_verdict=v_hat_age_needed(slowest))
+    return Budget(overhead, steps)

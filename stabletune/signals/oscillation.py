@@ -71,13 +71,20 @@ def _alike(
 def _weighed_squares(
     alike: Weighing, tensors: Sequence[AdaptiveTensor], pairs: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Return Σ W G² and Σ W G⁴/(√v̂+ε)²."""
+    """Return Σ W G² and Σ W G⁴/(√v̂+ε)², from d = g - m̂ and D = √v + ε√c, which is √c (√v̂ + ε)."""
     beta1, n_steps = tensors[0].beta1, tensors[0].n_steps
     like = pairs[0][0].new_empty(0, dtype=torch.promote_types(pairs[0][0].dtype, torch.float32))
     flips = flatten([gradient for gradient, _ in pairs], like)
     flips.sub_(flatten([average for _, average in pairs], like), alpha=1 / (1 - beta1**n_steps))
-    inverse = alike.inverse_weights([tensor.denominator_moment for tensor in tensors], like)
-    inverse.clamp_min_(torch.finfo(inverse.dtype).tiny)  # where √v̂ + ε is 0, so is the gradient
-    energies = flips.mul_((1 + beta1) / (2 * beta1)).square_().div_(inverse)
-    refills = torch.dot(energies, inverse.reciprocal_().mul_(energies)) / alike.relative_step**2
-    return energies.sum(dtype=torch.float64), refills.double()
+    root = alike.correction**0.5 if alike.is_preconditioned else 1.0
+    energies, scaled = flips.square_(), (1 + beta1) / (2 * beta1)
+    if alike.is_preconditioned:
+        denominator = flatten([tensor.denominator_moment for tensor in tensors], like).sqrt_()
+        # where √v̂ + ε is 0, so is the gradient
+        denominator.add_(max(alike.eps * root, torch.finfo(denominator.dtype).tiny))
+        energies.div_(denominator)
+        refills = torch.dot(energies, energies.div(denominator))
+    else:
+        refills = torch.dot(energies, energies)
+    weight = alike.relative_step * scaled**2 * root
+    return energies.sum() * weight, refills * (weight * (scaled * root) ** 2)

@@ -1,7 +1,7 @@
 """When a trial looks closer: keeps what a diagnosis needs of each step, and asks for more where something stands out.
 
-In: every step. Out: gradient norms, learning rates and inspections in the ``History``, and when an extra reading of S
-and of the logits is wanted. All of it is charged to the monitor's budget.
+In: every step. Out: gradient norms, learning rates and inspections in the ``History``, and when an extra glance, an
+extra reading of S and of the logits is wanted. All of it is charged to the monitor's budget.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stabletune.judgement.history import History
+from stabletune.judgement.rules import is_growing
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.signals.gradient_norm import held_gradient_norm
 from stabletune.trial.inspector import FORWARD_COST, Inspector
@@ -86,6 +87,10 @@ class SpikeWatch:
         self._n_extra += 1
         self._read_at = self._alarmed_at = step
         return True
+
+    def wants_glance(self) -> bool:
+        """Whether the gradient grows, so that the oscillation is to be measured."""
+        return is_growing(self._history.gradient_norms)
 
     def logits(self, closure: Callable[[], Tensor]) -> tuple[float, ...] | None:
         """The largest logits, if this loss has any and they are due, or a gradient stands out since long."""

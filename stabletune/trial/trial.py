@@ -153,6 +153,8 @@ class Trial:
             has_reading = measurement is not None and measurement.sharpness_ratio is not None
             if watch.wants_reading(has_reading=has_reading):
                 measurement = monitor.measure(loss, closure)
+            elif measurement is None and watch.wants_glance():
+                measurement = monitor.glance(loss)
         except MeasurementError as error:
             # the losses alone can judge this run: it goes on with the signals that need no second derivative
             monitor.forgo_curvature()

@@ -14,7 +14,7 @@ import torch
 
 from stabletune.errors import LossFloorError, StabletuneError, WorkloadError
 from stabletune.judgement.diagnosis import diagnose
-from stabletune.judgement.forecast import spike_risk
+from stabletune.judgement.forecast import expected_onset, spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.trial.standard_loop import run_standard_loop
@@ -143,6 +143,7 @@ def _result(
         overhead=trial.monitor.overhead if trial.monitor is not None else 0.0,
         seconds=seconds,
         risk=spike_risk(history) if verdict.status == "completed" else None,
+        expected_onset=expected_onset(history) if verdict.status == "completed" else None,
         traceback=trace,
         device=_device_name(trial.device),
         gradient_norms=np.asarray(history.gradient_norms, dtype=np.float64),

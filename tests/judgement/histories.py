@@ -8,6 +8,7 @@ from stabletune.records import BatchLook, Inspection, Measurement
 from tests.trial.specs import quadratic_spec
 
 ONSET = 301
+ADAM = {"beta1": 0.9, "beta2": 0.99}
 
 
 def calm(n=ONSET - 1, level=1.0):
@@ -54,3 +55,27 @@ def look(suspect, others, *, step=ONSET, norm=1.0, other_norm=1.0, **changes):
         for k, loss in enumerate(others, 1)
     )
     return Inspection(**{**given, **changes})
+
+
+def oscillating(step, energy, refill, **fields):
+    return Measurement(step=step, loss=1.0, lr=1e-3, oscillation_energy=energy, oscillation_refill=refill, **{**fields})
+
+
+def at_edge(step, ratio=0.99):
+    """A reading of S."""
+    return Measurement(step=step, loss=1.0, lr=1e-3, sharpness_ratio=ratio)
+
+
+def growing_oscillation(
+    *, energy=0.01, refill=0.3, earlier=0.25, apart=4, ratio=0.99, read_at=150, n_calm=200, **params
+):
+    """A calm loss, a gradient that grows by 1.2 a step at the end, S read once, the oscillation measured twice."""
+    measurements = [] if ratio is None else [at_edge(read_at, ratio)]
+    n_steps = n_calm + 10
+    history = History(quadratic_spec(params=ADAM | params), SpikeDetector(), measurements=measurements)
+    for step in range(1, n_steps + 1):
+        norm = 0.1 * (1.0 + 0.01 * (step % 2)) * 1.2 ** max(0, step - n_calm)
+        history.add(1.0 + 0.01 * (step % 2), gradient_norm=norm)
+    history.measurements.append(oscillating(n_steps - apart, energy * earlier, refill * earlier))
+    history.measurements.append(oscillating(n_steps, energy, refill))
+    return history

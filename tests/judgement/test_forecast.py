@@ -2,11 +2,8 @@ import math
 
 import pytest
 
-from stabletune.judgement.forecast import spike_risk, steps_to_edge
-from stabletune.judgement.history import History
-from stabletune.judgement.spikes import SpikeDetector
-from stabletune.records import Measurement
-from tests.trial.specs import quadratic_spec
+from stabletune.judgement.forecast import expected_onset, horizon_features, spike_risk, steps_to_edge
+from tests.judgement.histories import ADAM, at_edge, history_of, oscillating
 
 
 @pytest.mark.parametrize(("step", "expected"), [(100, 252), (500, 780), (10**6, 1386)])
@@ -32,26 +29,38 @@ def test_at_the_edge_no_step_is_left():
     assert steps_to_edge(1.2, 100, 0.99) == 0.0
 
 
-def history_with(*readings, **changes):
-    measurements = [
-        Measurement(step=step, loss=1.0, lr=1e-3, sharpness_ratio=s, v_hat_staleness=staleness)
-        for step, s, staleness in readings
-    ]
-    return History(quadratic_spec(**changes), SpikeDetector(), measurements=measurements)
+def history_with(*, refill=0.5, ratio=1.0, read_at=190, energy=0.01, n_steps=200):
+    """A calm loss, one measurement of the oscillation and one reading of S."""
+    history = history_of([1.0 + 0.01 * (step % 2) for step in range(n_steps)], **ADAM)
+    history.measurements += [at_edge(read_at, ratio), oscillating(n_steps - 10, energy, refill)]
+    return history
 
 
-def test_risk_grows_with_the_largest_staleness_seen():
-    risks = [spike_risk(history_with((30, 0.8, worst), (50, 0.9, 1.0))) for worst in (1.0, 30.0, 1000.0)]
+def test_risk_grows_with_the_height_of_the_next_oscillation_at_the_edge():
+    risks = [spike_risk(history_with(energy=energy)) for energy in (1e-4, 1e-3, 1e-2, 1e-1)]
     assert risks == sorted(risks)
-    assert risks[0] < 0.1
-    assert risks[2] > 0.5
+    assert risks[0] < 0.2 < risks[-1]
 
 
-def test_staleness_without_curvature_in_reach_of_the_edge_is_no_risk():
-    memorized = history_with((400, 0.004, 5e5), (500, 0.004, 5e5), full_steps=2500)
-    assert spike_risk(memorized) <= 0.05
-    assert spike_risk(history_with((500, -0.3, 5e5))) <= 0.05
+def test_neither_a_high_oscillation_nor_the_edge_is_a_risk_alone():
+    far, low = history_with(energy=1.0, ratio=0.5), history_with(energy=1e-6, ratio=1.05)
+    assert max(spike_risk(far), spike_risk(low)) < 0.2 < spike_risk(history_with(energy=1.0, ratio=1.05))
+
+
+def test_only_the_last_150_steps_tell_how_high_an_oscillation_would_be():
+    history = history_with(energy=1e-6)
+    history.measurements.insert(0, oscillating(40, 1.0, 0.5))
+    assert horizon_features(history) == horizon_features(history_with(energy=1e-6))
 
 
 def test_risk_without_readings_is_even_odds():
-    assert spike_risk(history_with()) == 0.5
+    assert spike_risk(history_of([1.0] * 100)) == 0.5
+    unread = history_with()
+    del unread.measurements[0]
+    assert spike_risk(unread) == 0.5
+
+
+def test_a_spike_is_expected_the_sooner_the_larger_the_risk():
+    expected = [expected_onset(history_with(energy=energy)) for energy in (1e-4, 1e-3, 1e-2, 1e-1)]
+    assert expected == sorted(expected, reverse=True)
+    assert min(expected) > 200

@@ -1,61 +1,95 @@
 import dataclasses
+import math
 
 import pytest
 
-from stabletune.judgement.rules import sustained_instability
-from stabletune.records import Measurement
+from stabletune.judgement.rules import highest_recent_ratio, imminent_spike, is_growing, predicted_rise, turning_refill
+from tests.judgement.histories import ADAM, at_edge, growing_oscillation, oscillating
 
 
-def reading(step, sharpness=1.05, staleness=100.0):
-    return Measurement(step=step, loss=1.0, lr=1e-3, sharpness_ratio=sharpness, v_hat_staleness=staleness)
-
-
-UNSTABLE = [reading(600), reading(604), reading(609)]
-
-
-def test_sustained_instability_is_found_with_its_steps_and_lowest_values():
-    finding = sustained_instability([reading(500, 0.9), *UNSTABLE[:2], reading(609, 1.02, 50.0)], beta2=0.99)
-    assert (finding.first_step, finding.last_step, finding.n_readings) == (600, 609, 3)
-    assert (finding.lowest_sharpness_ratio, finding.lowest_staleness) == (1.02, 50.0)
+def test_a_growing_oscillation_at_the_edge_that_will_be_large_is_an_imminent_spike():
+    history = growing_oscillation()
+    finding = imminent_spike(history)
+    rise = 0.01 * turning_refill(0.9, 0.99) / 0.3
+    assert finding.step == 210
+    assert finding.predicted_ratio == pytest.approx(1.0 + rise / history.spikes.baseline)
+    assert finding.predicted_score == pytest.approx(history.spikes.score_of(history.spikes.baseline + rise))
+    assert finding.sharpness_ratio == 0.99
 
 
 @pytest.mark.parametrize(
-    "readings",
+    "changes",
     [
-        [reading(609)],
-        [reading(600), reading(609)],
-        [reading(600), reading(602), reading(604)],
-        [dataclasses.replace(m, v_hat_staleness=2.0) for m in UNSTABLE],
-        [dataclasses.replace(m, sharpness_ratio=0.99) for m in UNSTABLE],
-        [*UNSTABLE, reading(612, 0.97)],
-        [dataclasses.replace(m, sharpness_ratio=None) for m in UNSTABLE],
-        [],
+        {"energy": 0.001},  # v_hat stops it while it is small
+        {"refill": 30.0},  # v_hat stops it at once
+        {"earlier": 0.8},  # it hardly grew
+        {"apart": 1},
+        {"apart": 16},
+        {"ratio": 0.7},
+        {"ratio": None},
+        {"read_at": 60},  # too long ago
+        {"n_calm": 45},  # too young
     ],
-    ids=["one", "two", "too short", "fresh v_hat", "below the edge", "ended", "not measured", "nothing"],
+    ids=str,
 )
-def test_less_than_sustained_instability_with_a_stale_v_hat_is_no_finding(readings):
-    assert sustained_instability(readings, beta2=0.99) is None
+def test_where_one_condition_does_not_hold_nothing_is_imminent(changes):
+    assert imminent_spike(growing_oscillation(**changes)) is None
 
 
-def test_no_verdict_before_v_hat_has_aged():
-    early = [dataclasses.replace(m, step=m.step - 200) for m in UNSTABLE]
-    assert sustained_instability(early, beta2=0.99) is None
-    assert sustained_instability(UNSTABLE, beta2=0.999) is None  # needs 1,000 steps
-    late = [dataclasses.replace(m, step=m.step + 500) for m in UNSTABLE]
-    assert sustained_instability(late, beta2=0.999) is not None
+def test_between_measurements_and_with_a_gradient_that_does_not_grow_nothing_is_imminent():
+    later = growing_oscillation()
+    later.add(1.0, gradient_norm=0.1 * 1.2**11)
+    assert imminent_spike(later) is None
+    history = growing_oscillation()
+    steady = dataclasses.replace(history, gradient_norms=[0.1] * history.step)
+    assert imminent_spike(steady) is None
 
 
-def test_a_run_of_unstable_readings_that_began_before_v_hat_had_aged_counts_from_then_on():
-    unbroken = [reading(step) for step in range(450, 2000, 3)]
-    finding = sustained_instability(unbroken, beta2=0.99)
-    assert finding.first_step == 501
-    assert sustained_instability([m for m in unbroken if m.step <= 507], beta2=0.99) is None
-    assert sustained_instability([m for m in unbroken if m.step <= 510], beta2=0.99) is not None
+def test_both_measurements_must_predict_a_spike():
+    history = growing_oscillation()
+    history.measurements[-2] = dataclasses.replace(history.measurements[-2], oscillation_refill=5.0)
+    assert imminent_spike(history) is None
 
 
-@pytest.mark.parametrize("staleness", [None, 2.0, 100.0])
-def test_readings_without_curvature_neither_count_nor_end_the_run(staleness):
-    glance = reading(606, None, staleness)
-    finding = sustained_instability([UNSTABLE[0], glance, *UNSTABLE[1:], reading(611, None, staleness)], beta2=0.99)
-    assert (finding.first_step, finding.last_step, finding.n_readings) == (600, 609, 3)
-    assert sustained_instability([UNSTABLE[0], glance, UNSTABLE[2]], beta2=0.99) is None
+def test_the_rule_leaves_the_history_as_it_is():
+    history = growing_oscillation()
+    before = (list(history.losses), list(history.measurements), history.spikes.worst_score)
+    assert imminent_spike(history) == imminent_spike(history)
+    assert (history.losses, history.measurements, history.spikes.worst_score) == before
+
+
+def test_an_oscillation_that_doubles_every_other_step_grows_although_every_step_between_falls():
+    assert is_growing([1.0] * 10 + [1.0 * 2**k if k % 2 else 0.1 for k in range(8)])
+    assert not is_growing([1.0] * 20)
+    assert not is_growing([1.0] * 10 + [3.0, 2.0, 1.5, 1.2])
+    assert not is_growing([1.0, 2.0, 4.0])
+    assert not is_growing([math.nan] * 20)
+
+
+def test_a_rise_keeps_the_ratio_of_energy_and_refill_until_v_hat_stops_it():
+    small, large = oscillating(100, 1e-4, 1e-3), oscillating(110, 1e-2, 1e-1)
+    assert predicted_rise(small, ADAM) == pytest.approx(predicted_rise(large, ADAM))
+    assert predicted_rise(small, ADAM) == pytest.approx(0.1 * turning_refill(0.9, 0.99))
+    beyond = oscillating(120, 5.0, 1e3)
+    assert predicted_rise(beyond, ADAM) == 5.0
+    assert predicted_rise(at_edge(100), ADAM) is None
+
+
+def test_the_turning_refill_grows_with_the_memory_of_v_hat_and_falls_with_that_of_the_momentum():
+    assert turning_refill(0.9, 0.999) == pytest.approx(20.0)
+    assert turning_refill(0.9, 0.9) < turning_refill(0.9, 0.99) < turning_refill(0.9, 0.999)
+    assert turning_refill(0.95, 0.99) < turning_refill(0.9, 0.99) < turning_refill(0.8, 0.99)
+
+
+def test_a_schedule_of_beta2_shortens_the_memory_early_on():
+    early, late = oscillating(20, 1e-4, 1e-3), oscillating(10**6, 1e-4, 1e-3)
+    scheduled = ADAM | {"beta2": 0.999, "beta2_exponent": 0.8}
+    assert predicted_rise(early, scheduled) == pytest.approx(0.1 * turning_refill(0.9, 1 - 20**-0.8))
+    assert predicted_rise(late, scheduled) == predicted_rise(late, ADAM | {"beta2": 0.999})
+
+
+def test_the_highest_recent_ratio_is_of_the_last_150_steps():
+    history = growing_oscillation(ratio=1.3, read_at=60)
+    assert highest_recent_ratio(history) is None
+    history.measurements.insert(1, at_edge(70, 0.6))
+    assert highest_recent_ratio(history) == 0.6

@@ -27,6 +27,18 @@ def naive_scores(losses: np.ndarray, loss_floor: float = 0.0) -> list[float]:
     return scores
 
 
+def test_the_score_foretold_for_a_level_is_the_score_it_gets():
+    losses = decaying(300, noise=0.05)
+    losses[200:206] *= 3.0
+    detector = find_spikes([], loss_floor=-0.5)
+    for step, loss in enumerate(losses):
+        foretold = detector.score_of(loss + 0.5)
+        assert math.isnan(foretold) if step < 10 else foretold == detector.update(loss)
+        if step < 10:
+            detector.update(loss)
+    assert detector.worst_score > 1.0
+
+
 def test_scores_equal_a_naive_twin_on_a_noisy_run_with_spikes():
     losses = decaying(400, noise=0.05)
     losses[150:156] *= 3.0

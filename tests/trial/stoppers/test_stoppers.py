@@ -5,8 +5,8 @@ import pytest
 
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
-from stabletune.records import Measurement
-from stabletune.trial.stoppers import load_stoppers, loss_spike, non_finite_loss, slow_progress, stale_preconditioner
+from stabletune.trial.stoppers import imminent_spike, load_stoppers, loss_spike, non_finite_loss, slow_progress
+from tests.judgement.histories import growing_oscillation
 from tests.trial.specs import quadratic_spec
 
 
@@ -53,23 +53,19 @@ def test_the_baseline_in_proof_runs_on_through_its_spikes():
     assert loss_spike.verdict(history_of([*calm(100), 6.0, 1.0], stops_on_spike=False)) is None
 
 
-def unstable(step):
-    return Measurement(step=step, loss=1.0, lr=1e-3, sharpness_ratio=1.05, v_hat_staleness=40.0)
-
-
-def test_sustained_instability_with_a_stale_v_hat_stops_the_trial_with_value_and_limit():
-    readings = [unstable(step) for step in (580, 588, 600)]
-    verdict = stale_preconditioner.verdict(history_of(calm(600), readings, params={"beta2": 0.99}))
+def test_a_growing_oscillation_stops_the_trial_with_values_and_limits():
+    verdict = imminent_spike.verdict(growing_oscillation())
     assert verdict.status == "stopped"
-    assert "stayed at or above 1.050 (limit 1) since step 580" in verdict.reason
-    assert "v_hat_staleness at or above 40 (limit 10)" in verdict.reason
+    assert verdict.reason.startswith("step 210: an oscillation grows at sharpness_ratio 0.990 (limit 0.8)")
+    assert verdict.reason.endswith("against the limit 1.")
 
 
-def test_prediction_is_silent_between_readings_and_where_it_is_switched_off():
-    readings = [unstable(step) for step in (580, 588, 600)]
-    assert stale_preconditioner.verdict(history_of(calm(601), readings, params={"beta2": 0.99})) is None
-    off = history_of(calm(600), readings, params={"beta2": 0.99}, predicts=False)
-    assert stale_preconditioner.verdict(off) is None
+def test_where_prediction_is_switched_off_an_oscillation_stops_nothing():
+    history = growing_oscillation()
+    assert (
+        imminent_spike.verdict(dataclasses.replace(history, spec=dataclasses.replace(history.spec, predicts=False)))
+        is None
+    )
 
 
 def test_a_slow_trial_is_pruned_at_the_step_of_its_limit_only():
