@@ -9,7 +9,7 @@ PEERS := .venv-bench
 PEERS_READY := $(PEERS)/.ready
 MODULES := $(sort $(shell find stabletune -name "*.py"))
 
-.PHONY: help setup demo test check bench bench-signals bench-diagnosis corpus reproduce docs gpu-check
+.PHONY: help setup demo test check bench bench-signals bench-diagnosis corpus prediction reproduce docs gpu-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -60,6 +60,9 @@ $(PEERS_READY): benchmarks/signals/requirements.txt
 
 corpus: $(READY) ## Run the labeled corpus anew (about an hour); CORPUS="--seed 1 --output build/corpus.npz" picks
 	$(BIN)/python -m benchmarks.corpus $(CORPUS)
+
+prediction: $(READY) ## Judge the search's rule and forecast on the corpus; OPTIONS="--corpus FILE" takes another
+	$(BIN)/python -W ignore -m benchmarks.prediction $(OPTIONS)
 
 reproduce: $(READY) ## Run the paper's experiments and write docs/reproduction.md; FULL=1 takes longer, ITEMS="1 3" picks
 	$(BIN)/python -m examples.paper $(ITEMS) $(if $(FULL),--full)

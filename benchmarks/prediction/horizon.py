@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 
@@ -15,8 +16,9 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.corpus.traces import Trace
 from benchmarks.prediction.replay import history_at
-from stabletune.judgement.forecast import expected_onset, horizon_features, spike_risk
+from stabletune.judgement.forecast import expected_onset, predicted_height, spike_potential, spike_risk
 from stabletune.judgement.history import History
+from stabletune.judgement.spikes import SpikeDetector
 
 SHARE = 5
 SCHEDULES = ("wsd", "cosine")
@@ -57,7 +59,12 @@ def tables(traces: Sequence[Trace], tuning: Collection[str]) -> list[str]:
             model.fit(columns[is_tuning], labels[is_tuning])
             found = model.predict_proba(columns)[:, 1]
             rows.append(_row(f"fitted on {title}, {kind}", found, labels, is_tuning, families))
-    return ["\n".join([*rows, ""]), _when(runs, cuts, is_tuning), _fit(cuts, labels, is_tuning)]
+    return [
+        "\n".join([*rows, ""]),
+        _when(runs, cuts, is_tuning),
+        _calibration(risks, labels, is_tuning),
+        _fit(runs, cuts, is_tuning),
+    ]
 
 
 def _is_clean_then(trace: Trace) -> bool:
@@ -75,14 +82,20 @@ def _models() -> dict[str, LogisticRegression | HistGradientBoostingClassifier]:
 
 
 def _of_loss(history: History) -> list[float]:
-    """Level, fall, slope, one-step scale, and scores of the loss so far."""
-    floor, step = history.spikes.loss_floor, history.step
-    logs = np.log(np.asarray(history.losses) - floor)
-    scale = float(np.median(np.abs(np.diff(logs[-100:]))))
-    halfway = float(np.median(logs[step // 2 - 10 : step // 2 + 10]))
-    last, first = float(np.median(logs[-20:])), float(np.median(logs[:10]))
-    rises = [logs[k] - np.median(logs[max(0, k - 100) : k]) for k in range(20, step, 5)]
-    return [last - first, last - halfway, math.log(scale + 1e-9), history.spikes.worst_score, max(rises), rises[-1]]
+    """Level, fall, slope and one-step scale of the loss, and its spike scores: the last one and the highest of late."""
+    spikes, scores = SpikeDetector(history.spikes.loss_floor), []
+    for loss in history.losses:
+        scores.append(max(-3.0, min(3.0, spikes.update(loss))))
+    logs = np.log(np.asarray(history.losses) - spikes.loss_floor)
+    half, last, first = history.step // 2, float(np.median(logs[-20:])), float(np.median(logs[:10]))
+    return [
+        last - first,
+        last - float(np.median(logs[half - 10 : half + 10])),
+        float(np.median(logs[-100:]) - np.median(logs[-200:-100])),
+        math.log(float(np.median(np.abs(np.diff(logs[-100:])))) + 1e-9),
+        scores[-1],
+        *(max(scores[-n:]) for n in (60, 200, len(scores))),
+    ]
 
 
 def _of_settings(history: History) -> list[float]:
@@ -102,10 +115,9 @@ def _of_signals(history: History) -> list[float]:
     ratios = [m.sharpness_ratio for m in history.measurements if m.sharpness_ratio is not None]
     staleness = [m.v_hat_staleness for m in history.measurements if m.v_hat_staleness is not None]
     energies = [m.oscillation_energy / history.spikes.baseline for m in recent if m.oscillation_energy]
-    height, sharpness = horizon_features(history) or (-2.0, -2.0)
+    potential = spike_potential(history)
     return [
-        height,
-        sharpness,
+        -3.0 if potential is None else potential,
         max(ratios, default=0.0),
         math.log10(max(max(staleness, default=1.0), 1e-6)),
         math.log10(max(max(energies, default=1e-9), 1e-9)),
@@ -158,9 +170,30 @@ def _when(runs: Sequence[Trace], cuts: Sequence[History], is_tuning: NDArray[np.
     return "\n".join([*lines, ""])
 
 
-def _fit(cuts: Sequence[History], labels: NDArray[np.bool_], is_tuning: NDArray[np.bool_]) -> str:
-    """The two numbers of ``spike_risk``, fitted anew on the tuning families."""
-    known = [(min(f), y) for h, y, t in zip(cuts, labels, is_tuning, strict=True) if t and (f := horizon_features(h))]
-    model = LogisticRegression(C=1e6).fit([[x] for x, _ in known], [y for _, y in known])
-    slope, offset = float(model.coef_[0][0]), float(model.intercept_[0])
-    return f"Fitted on the tuning families: risk = 1 / (1 + exp(-({offset:.2f} + {slope:.2f} h))).\n"
+def _calibration(risks: Array, labels: NDArray[np.bool_], is_tuning: NDArray[np.bool_]) -> str:
+    """What share of the runs spikes later, by what was forecast."""
+    lines = ["### What a forecast is worth", "", "| risk, in quarters of the runs not used for tuning | spike later |"]
+    lines.append("|---|---|")
+    unseen, spiky = risks[~is_tuning], labels[~is_tuning]
+    bounds = np.quantile(unseen, [0.0, 0.25, 0.5, 0.75, 1.0])
+    for low, high in itertools.pairwise(bounds):
+        chosen = (unseen >= low) & ((unseen < high) | (high == bounds[-1]))
+        lines.append(f"| {low:.2f}-{high:.2f} | {spiky[chosen].mean():.2f} ({spiky[chosen].sum()}/{chosen.sum()}) |")
+    return "\n".join([*lines, ""])
+
+
+def _fit(runs: Sequence[Trace], cuts: Sequence[History], is_tuning: NDArray[np.bool_]) -> str:
+    """The four numbers of ``judgement.forecast``, fitted anew on the tuning families."""
+    used = [(trace, cut) for trace, cut, is_used in zip(runs, cuts, is_tuning, strict=True) if is_used]
+    known = [(h, trace.is_spiky) for trace, cut in used if (h := spike_potential(cut)) is not None]
+    risk = LogisticRegression(C=1e6).fit([[h] for h, _ in known], [is_spiky for _, is_spiky in known])
+    waits = [
+        (math.log10(min(10.0, max(0.01, height))), math.log10((trace.onset or 0) / cut.step - 1.0))
+        for trace, cut in used
+        if trace.is_spiky and (height := predicted_height(cut)) is not None
+    ]
+    slope, offset = np.polyfit([height for height, _ in waits], [wait for _, wait in waits], 1)
+    return (
+        f"Fitted on the tuning families: risk 1 / (1 + exp(-({risk.intercept_[0]:.2f} + {risk.coef_[0][0]:.2f} h))), "
+        f"wait {10**offset:.2f} p^{slope:.2f}.\n"
+    )

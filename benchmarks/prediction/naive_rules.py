@@ -44,7 +44,8 @@ def sustained_sharpness(history: History) -> float:
 
 def gradient_norm_z(history: History) -> float:
     """How many of their deviations the logarithm of the gradient norm is above its last hundred."""
-    return _z([math.log(g) for g in history.gradient_norms[-WINDOW - 1 :] if g > 0 and math.isfinite(g)])
+    *before, now = history.gradient_norms[-WINDOW - 1 :]
+    return _z([math.log(g) for g in (*before, now) if g > 0]) if now > 0 else -math.inf
 
 
 def loss_z(history: History) -> float:
@@ -81,5 +82,5 @@ def _lowest_of_last(history: History, name: str) -> float:
 def _z(values: list[float]) -> float:
     """(x - mean) / deviation of the last value against those before it."""
     *before, last = values
-    deviation = float(np.std(before)) if len(before) > 1 else 0.0
+    deviation = float(np.std(before)) if before else 0.0
     return (last - float(np.mean(before))) / deviation if deviation > 0 else -math.inf

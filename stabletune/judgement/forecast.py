@@ -6,14 +6,13 @@ import math
 
 from stabletune.judgement.history import History
 from stabletune.judgement.rules import RECENT, predicted_rise
+from stabletune.judgement.spikes import SpikeDetector
 
-RISK_SLOPE = 1.1
-RISK_OFFSET = -2.7
+RISK_SLOPE, RISK_OFFSET = 0.27, -0.48
+WAIT, WAIT_POWER = 0.81, 0.2
 RISK_UNKNOWN = 0.5
-ONSET_SLOPE, ONSET_OFFSET = 0.34, -0.42
-SHARPNESS_SLOPE, SHARPNESS_OFFSET = 10.0, 0.1
-LOWEST, HIGHEST = -2.0, 1.0
-_RECENT_READINGS = 3
+SHARPNESS_POWER = 4.0
+HEIGHTS, RATIOS = (0.01, 10.0), (0.01, 1.2)
 
 
 def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
@@ -43,48 +42,63 @@ def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
 def spike_risk(history: History) -> float:
     r"""Probability that a clean short trial's settings spike before the full horizon.
 
-    :math:`1 / (1 + \exp(-a - b h))`, h the lower of the two ``horizon_features``: a spike needs an oscillation that
-    would be one, and S at its edge. 0.5 if nothing was measured.
-
-    a and b are fitted on the tuning families of the corpus. docs/prediction.md has the figures and what they are worth.
+    :math:`1 / (1 + \exp(-a - b h))`, h by ``spike_potential``; 0.5 if nothing was measured. a and b are fitted on the
+    tuning families of the corpus; docs/prediction.md has the figures and what they are worth.
     """
-    features = horizon_features(history)
-    if features is None:
-        return RISK_UNKNOWN
-    return 1.0 / (1.0 + math.exp(-RISK_OFFSET - RISK_SLOPE * min(features)))
+    potential = spike_potential(history)
+    return RISK_UNKNOWN if potential is None else 1.0 / (1.0 + math.exp(-RISK_OFFSET - RISK_SLOPE * potential))
 
 
 def expected_onset(history: History) -> float | None:
-    """The step at which a trial that spikes later will do so first, about: t (1 + 10^(c - d h)), h of ``spike_risk``.
+    """The step at which a trial that spikes later will do so first, about: t + max(c t p^-d, steps to the edge).
 
-    None if nothing was measured. c and d are fitted as well; for half of such runs the wait is right within a factor of
-    two.
+    p by ``predicted_height``, the edge by ``steps_to_edge`` from the highest of the last three S, though no later than
+    the full horizon. None where p is unknown. c and d are fitted as well; for half of such runs the wait is right
+    within a factor of two.
     """
-    features = horizon_features(history)
-    if features is None:
+    height = predicted_height(history)
+    if height is None:
         return None
-    return history.step * float(1.0 + 10.0 ** (ONSET_OFFSET - ONSET_SLOPE * min(features)))
+    wait = WAIT * history.step * float(_within(height, HEIGHTS) ** -WAIT_POWER)
+    rest = float(history.spec.full_steps - history.step)
+    ratio, beta2 = max(_last_ratios(history, 3), default=0.0), float(history.spec.params["beta2"])
+    to_edge = steps_to_edge(ratio, history.step, beta2) if ratio > 0.0 and beta2 > 0.0 else 0.0
+    return history.step + max(wait, min(to_edge, rest))
 
 
-def horizon_features(history: History) -> tuple[float, float] | None:
-    """How high the next oscillation would rise, and how near S is to its edge, each at 0 where it begins to matter.
+def spike_potential(history: History) -> float | None:
+    r"""Return log10(p S⁴): a spike needs an oscillation that would be one, and S at its edge.
 
-    log10 of the highest spike score predicted by a measurement of the last 150 steps (``rules.predicted_rise``), and
-    10 log10 S + 0.1 for the highest of the last three S; both within -2 and 1. None where either is not known.
+    p by ``predicted_height``, within 0.01 and 10; S the highest of the last six, within 0.01 and 1.2. None where either
+    is unknown.
     """
-    spikes, params = history.spikes, history.spec.params
+    ratios = _last_ratios(history, 6)
+    height = predicted_height(history)
+    if height is None or not ratios:
+        return None
+    return math.log10(_within(height, HEIGHTS)) + SHARPNESS_POWER * math.log10(_within(max(ratios), RATIOS))
+
+
+def predicted_height(history: History) -> float | None:
+    """The highest spike score that a measurement of the last 150 steps predicts (``rules.predicted_rise``).
+
+    Each is judged as the loss was then. None where the oscillation was not measured.
+
+    Cost: one pass over the losses, 5 µs a step.
+    """
     recent = [m for m in history.measurements if m.step > history.step - RECENT]
-    rises = [rise for m in recent if (rise := predicted_rise(m, params)) is not None]
-    ratios = [m.sharpness_ratio for m in history.measurements if m.sharpness_ratio is not None][-_RECENT_READINGS:]
-    if not rises or not ratios or math.isnan(spikes.baseline):
-        return None
-    height = _log10(spikes.score_of(spikes.baseline + max(rises)))
-    return _clipped(height), _clipped(SHARPNESS_SLOPE * _log10(max(ratios)) + SHARPNESS_OFFSET)
+    rises = {m.step: rise for m in recent if (rise := predicted_rise(m, history.spec.params)) is not None}
+    spikes, heights = SpikeDetector(history.spikes.loss_floor), []
+    for step, loss in enumerate(history.losses, start=1):
+        spikes.update(loss)
+        if step in rises:
+            heights.append(spikes.score_of(spikes.baseline + rises[step]))
+    return max((height for height in heights if not math.isnan(height)), default=None)
 
 
-def _log10(value: float) -> float:
-    return math.log10(value) if value > 0.0 else -math.inf
+def _last_ratios(history: History, n: int) -> list[float]:
+    return [m.sharpness_ratio for m in history.measurements if m.sharpness_ratio is not None][-n:]
 
 
-def _clipped(value: float) -> float:
-    return min(HIGHEST, max(LOWEST, value))
+def _within(value: float, bounds: tuple[float, float]) -> float:
+    return min(bounds[1], max(bounds[0], value))

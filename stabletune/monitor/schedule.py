@@ -33,7 +33,7 @@ APPROACH_COSTS = 1.5
 
 
 class Extras(NamedTuple):
-    """What a reading takes in beside the top vector: the gradient with its product, a second vector, the oscillation."""
+    """What a reading has beside the top vector: the gradient with its product, a second vector, the oscillation."""
 
     gradient: bool
     second_vector: bool

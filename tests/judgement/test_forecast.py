@@ -1,8 +1,17 @@
+import dataclasses
 import math
 
 import pytest
 
-from stabletune.judgement.forecast import expected_onset, horizon_features, spike_risk, steps_to_edge
+from stabletune.judgement.forecast import (
+    expected_onset,
+    predicted_height,
+    spike_potential,
+    spike_risk,
+    steps_to_edge,
+)
+from stabletune.judgement.rules import predicted_rise
+from stabletune.judgement.spikes import find_spikes
 from tests.judgement.histories import ADAM, at_edge, history_of, oscillating
 
 
@@ -29,9 +38,10 @@ def test_at_the_edge_no_step_is_left():
     assert steps_to_edge(1.2, 100, 0.99) == 0.0
 
 
-def history_with(*, refill=0.5, ratio=1.0, read_at=190, energy=0.01, n_steps=200):
+def history_with(*, refill=0.5, ratio=1.0, read_at=190, energy=0.01, n_steps=200, full_steps=1000):
     """A calm loss, one measurement of the oscillation and one reading of S."""
     history = history_of([1.0 + 0.01 * (step % 2) for step in range(n_steps)], **ADAM)
+    history.spec = dataclasses.replace(history.spec, full_steps=full_steps)
     history.measurements += [at_edge(read_at, ratio), oscillating(n_steps - 10, energy, refill)]
     return history
 
@@ -39,28 +49,52 @@ def history_with(*, refill=0.5, ratio=1.0, read_at=190, energy=0.01, n_steps=200
 def test_risk_grows_with_the_height_of_the_next_oscillation_at_the_edge():
     risks = [spike_risk(history_with(energy=energy)) for energy in (1e-4, 1e-3, 1e-2, 1e-1)]
     assert risks == sorted(risks)
-    assert risks[0] < 0.2 < risks[-1]
+    assert risks[-1] > 1.3 * risks[0]
 
 
 def test_neither_a_high_oscillation_nor_the_edge_is_a_risk_alone():
-    far, low = history_with(energy=1.0, ratio=0.5), history_with(energy=1e-6, ratio=1.05)
-    assert max(spike_risk(far), spike_risk(low)) < 0.2 < spike_risk(history_with(energy=1.0, ratio=1.05))
+    far, low = history_with(energy=1.0, ratio=0.1), history_with(energy=1e-6, ratio=1.05)
+    assert 1.3 * max(spike_risk(far), spike_risk(low)) < spike_risk(history_with(energy=1.0, ratio=1.05))
+
+
+def test_the_potential_is_the_logarithm_of_height_and_sharpness():
+    history = history_with(ratio=0.8)
+    rise = predicted_rise(history.measurements[-1], history.spec.params)
+    height = find_spikes(history.losses[:190]).score_of(1.005 + rise)
+    assert predicted_height(history) == pytest.approx(height, rel=0.01)
+    assert spike_potential(history) == pytest.approx(math.log10(predicted_height(history) * 0.8**4))
+
+
+def test_a_height_is_judged_by_the_loss_as_it_was_then():
+    history = history_with()
+    before = predicted_height(history)
+    for _ in range(9):
+        history.add(1e-3)
+    assert predicted_height(history) == before
 
 
 def test_only_the_last_150_steps_tell_how_high_an_oscillation_would_be():
     history = history_with(energy=1e-6)
     history.measurements.insert(0, oscillating(40, 1.0, 0.5))
-    assert horizon_features(history) == horizon_features(history_with(energy=1e-6))
+    assert predicted_height(history) == predicted_height(history_with(energy=1e-6))
 
 
 def test_risk_without_readings_is_even_odds():
     assert spike_risk(history_of([1.0] * 100)) == 0.5
+    assert expected_onset(history_of([1.0] * 100)) is None
     unread = history_with()
     del unread.measurements[0]
     assert spike_risk(unread) == 0.5
 
 
-def test_a_spike_is_expected_the_sooner_the_larger_the_risk():
+def test_a_spike_is_expected_the_sooner_the_higher_the_oscillation_would_be():
     expected = [expected_onset(history_with(energy=energy)) for energy in (1e-4, 1e-3, 1e-2, 1e-1)]
     assert expected == sorted(expected, reverse=True)
     assert min(expected) > 200
+
+
+def test_no_spike_is_expected_before_v_hat_alone_could_bring_s_to_its_edge():
+    far = history_with(energy=1.0, ratio=0.4)
+    ahead = steps_to_edge(0.4, 200, 0.99)
+    assert expected_onset(far) == 200 + ahead
+    assert expected_onset(history_with(energy=1.0, ratio=1e-3)) == far.spec.full_steps

@@ -157,3 +157,43 @@ def test_the_monitor_fills_the_time_between_measurements_with_glances(has_probe:
     assert (len(glances) == 0) if has_probe else (4 <= len(glances) <= 14)
     assert all(g.v_hat_staleness and g.update_rms and g.gradient_norm and g.v_hat_decay is not None for g in glances)
     assert monitor.overhead <= 0.15
+
+
+def trained(steps: int, **settings: Any) -> tuple[StabilityMonitor, list[Any]]:
+    """A monitor after some steps, and what it read."""
+    model, x = net()
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def closure() -> Tensor:
+        loss: Tensor = (model(x)[:, 0] - x[:, 0].sin()).square().mean()
+        return loss
+
+    probe = closure if settings.pop("has_probe", False) else None
+    monitor, found = StabilityMonitor(model, optimizer, probe, **settings), []
+    for _ in range(steps):
+        loss = backward(model, x)
+        optimizer.step()
+        found.append(monitor.step(loss, closure))
+    return monitor, found
+
+
+def test_a_glance_is_given_when_asked_for_although_none_is_due() -> None:
+    monitor, found = trained(119, overhead=0.15)
+    assert found[-1] is None
+    reading = monitor.glance(1.0)
+    assert reading is not None and reading.step == 119 and reading.sharpness_ratio is None
+    assert reading.oscillation_energy is not None and reading.oscillation_refill is not None
+    assert monitor.glance(1.0) is None, "not twice at one step"
+
+
+@pytest.mark.parametrize("settings", [{"every": 7}, {"overhead": 0.15, "has_probe": True}], ids=str)
+def test_where_the_monitor_gives_no_glances_none_is_given_when_asked_for(settings: dict[str, Any]) -> None:
+    monitor, _ = trained(20, **settings)
+    assert monitor.glance(1.0) is None
+
+
+def test_every_nth_measurement_has_the_oscillation_in_it() -> None:
+    _, found = trained(20, every=5)
+    readings = [reading for reading in found if reading is not None]
+    assert [reading.step for reading in readings] == [5, 10, 15, 20]
+    assert all(reading.oscillation_energy and reading.oscillation_refill for reading in readings)
