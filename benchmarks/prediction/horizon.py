@@ -16,7 +16,13 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.corpus.traces import Trace
 from benchmarks.prediction.replay import history_at
-from stabletune.judgement.forecast import expected_onset, predicted_height, spike_potential, spike_risk
+from stabletune.judgement.forecast import (
+    expected_onset,
+    predicted_height,
+    rate_to_come,
+    spike_potential,
+    spike_risk,
+)
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 
@@ -183,10 +189,11 @@ def _calibration(risks: Array, labels: NDArray[np.bool_], is_tuning: NDArray[np.
 
 
 def _fit(runs: Sequence[Trace], cuts: Sequence[History], is_tuning: NDArray[np.bool_]) -> str:
-    """The four numbers of ``judgement.forecast``, fitted anew on the tuning families."""
+    """The five numbers of ``judgement.forecast``, fitted anew on the tuning families."""
     used = [(trace, cut) for trace, cut, is_used in zip(runs, cuts, is_tuning, strict=True) if is_used]
-    known = [(h, trace.is_spiky) for trace, cut in used if (h := spike_potential(cut)) is not None]
-    risk = LogisticRegression(C=1e6).fit([[h] for h, _ in known], [is_spiky for _, is_spiky in known])
+    known = [(h, rate_to_come(cut), trace.is_spiky) for trace, cut in used if (h := spike_potential(cut)) is not None]
+    risk = LogisticRegression(C=1e3).fit([[h, rate] for h, rate, _ in known], [is_spiky for *_, is_spiky in known])
+    by_potential, by_rate = risk.coef_[0]
     waits = [
         (math.log10(min(10.0, max(0.01, height))), math.log10((trace.onset or 0) / cut.step - 1.0))
         for trace, cut in used
@@ -194,6 +201,6 @@ def _fit(runs: Sequence[Trace], cuts: Sequence[History], is_tuning: NDArray[np.b
     ]
     slope, offset = np.polyfit([height for height, _ in waits], [wait for _, wait in waits], 1)
     return (
-        f"Fitted on the tuning families: risk 1 / (1 + exp(-({risk.intercept_[0]:.2f} + {risk.coef_[0][0]:.2f} h))), "
-        f"wait {10**offset:.2f} p^{slope:.2f}.\n"
+        f"Fitted on the tuning families: risk 1 / (1 + exp(-({risk.intercept_[0]:.2f} + {by_potential:.2f} h "
+        f"+ {by_rate:.2f} r))), wait {10**offset:.2f} p^{slope:.2f}.\n"
     )

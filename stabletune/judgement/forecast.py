@@ -7,12 +7,13 @@ import math
 from stabletune.judgement.history import History
 from stabletune.judgement.rules import RECENT, predicted_rise
 from stabletune.judgement.spikes import SpikeDetector
+from stabletune.schedules import lr_factor
 
-RISK_SLOPE, RISK_OFFSET = 0.27, -0.48
+RISK_OFFSET, RISK_BY_POTENTIAL, RISK_BY_RATE = -0.19, 0.29, 1.38
 WAIT, WAIT_POWER = 0.81, 0.2
 RISK_UNKNOWN = 0.5
 SHARPNESS_POWER = 4.0
-HEIGHTS, RATIOS = (0.01, 10.0), (0.01, 1.2)
+HEIGHTS, RATIOS, RATES = (0.01, 10.0), (0.01, 1.2), (0.05, 1.0)
 
 
 def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
@@ -42,11 +43,15 @@ def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
 def spike_risk(history: History) -> float:
     r"""Probability that a clean short trial's settings spike before the full horizon.
 
-    :math:`1 / (1 + \exp(-a - b h))`, h by ``spike_potential``; 0.5 if nothing was measured. a and b are fitted on the
-    tuning families of the corpus; docs/prediction.md has the figures and what they are worth.
+    :math:`1 / (1 + \exp(-a - b h - c r))`, h by ``spike_potential``, r by ``rate_to_come``; 0.5 if nothing was
+    measured. a, b and c are fitted on the tuning families of the corpus; docs/prediction.md has the figures and what
+    they are worth.
     """
     potential = spike_potential(history)
-    return RISK_UNKNOWN if potential is None else 1.0 / (1.0 + math.exp(-RISK_OFFSET - RISK_SLOPE * potential))
+    if potential is None:
+        return RISK_UNKNOWN
+    odds = RISK_OFFSET + RISK_BY_POTENTIAL * potential + RISK_BY_RATE * rate_to_come(history)
+    return 1.0 / (1.0 + math.exp(-odds))
 
 
 def expected_onset(history: History) -> float | None:
@@ -77,6 +82,20 @@ def spike_potential(history: History) -> float | None:
     if height is None or not ratios:
         return None
     return math.log10(_within(height, HEIGHTS)) + SHARPNESS_POWER * math.log10(_within(max(ratios), RATIOS))
+
+
+def rate_to_come(history: History) -> float:
+    """Log of the learning rate halfway through the rest of the horizon over that of now, within log 0.05 and 0.
+
+    A rate that decays takes S away from its edge.
+    """
+    spec, step = history.spec, history.step
+
+    def factor(at: int) -> float:
+        return lr_factor(spec.schedule, at, warmup_steps=spec.warmup_steps, full_steps=spec.full_steps)
+
+    now = factor(step)
+    return math.log(_within(factor((step + spec.full_steps) // 2) / now, RATES)) if now > 0.0 else 0.0
 
 
 def predicted_height(history: History) -> float | None:

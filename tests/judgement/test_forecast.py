@@ -6,6 +6,7 @@ import pytest
 from stabletune.judgement.forecast import (
     expected_onset,
     predicted_height,
+    rate_to_come,
     spike_potential,
     spike_risk,
     steps_to_edge,
@@ -98,3 +99,18 @@ def test_no_spike_is_expected_before_v_hat_alone_could_bring_s_to_its_edge():
     ahead = steps_to_edge(0.4, 200, 0.99)
     assert expected_onset(far) == 200 + ahead
     assert expected_onset(history_with(energy=1.0, ratio=1e-3)) == far.spec.full_steps
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rate"), [("constant", 1.0), ("wsd", 1.0), ("linear", 0.5), ("cosine", 0.345 / 0.905)]
+)
+def test_the_rate_to_come_is_that_of_halfway_through_the_rest(schedule, rate):
+    history = history_with()
+    history.spec = dataclasses.replace(history.spec, schedule=schedule)
+    assert rate_to_come(history) == pytest.approx(math.log(rate), abs=0.005)
+
+
+def test_a_rate_that_decays_lowers_the_risk():
+    steady, decaying = history_with(), history_with()
+    decaying.spec = dataclasses.replace(decaying.spec, schedule="cosine")
+    assert spike_risk(decaying) < 0.6 * spike_risk(steady)
