@@ -40,17 +40,26 @@ def _leads_to(episodes: Sequence[Episode], step: int) -> bool:
 
 def _what_is_missing(onset: Onset) -> str:
     if onset.is_sudden:
-        return (
-            f"the rise came in one step ({onset.sudden_share:.0%} of it), at an unchanged learning rate, for every "
-            "batch compared, and float64 confirms the loss: something other than the optimizer's step moved the "
-            "parameters or the loss."
-        )
+        return f"the rise came in one step ({onset.sudden_share:.0%} of it){_what_was_compared(onset)}."
     readings = onset.readings(onset.step - 100, onset.step)
     if not readings:
         return f"the rise grew over several steps, but S was not read in the 100 before step {onset.step}."
     highest = max(m.sharpness_ratio or 0.0 for m in readings)
     stale = f", v_hat at most {onset.stalest[1]:.3g} times its gradients" if onset.stalest else ""
     return f"the rise grew over several steps, with sharpness_ratio at most {highest:.3g} before{stale}."
+
+
+def _what_was_compared(onset: Onset) -> str:
+    """What a look at the onset says against the causes that come in one step."""
+    look, _ = onset.inspections()
+    if look is None:
+        return "; its batch was not looked at again"
+    found = []
+    if look.others:
+        found.append(f"no other for its batch than for the {len(look.others)} before it")
+    if look.precise_loss is not None:
+        found.append("confirmed in float64")
+    return "".join(f", {what}" for what in found)
 
 
 def _closer_look(onset: Onset) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import WINDOW
-from stabletune.records import Inspection, Measurement
+from stabletune.records import BatchLook, Inspection, Measurement
 
 BEFORE = 60
 GAP = 10
@@ -93,7 +93,9 @@ class Onset:
         With one, it may be an oscillation: then the loss falls at every second step.
         """
         look, _ = self.inspections()
-        if look is None or look.suspect.step != self.step or not self.is_finite or not look.suspect.loss > 0:
+        if look is None or look.suspect.step != self.step or not self.is_finite:
+            return False
+        if not (look.suspect.loss > 0 and look.suspect.loss_then > 0):
             return False
         norm, usual = self.gradient_norms[self.step - 1], self._usual(self.gradient_norms)
         if not norm <= math.exp(TOLD_BY_GRADIENT) * usual:
@@ -182,11 +184,23 @@ class Onset:
         return before >= CHANGED_SHARE * self.jump and abs(after) < SAME_SHARE * self.jump
 
     def inspections(self) -> tuple[Inspection | None, Inspection | None]:
-        """The look at the onset, and the one some steps later."""
-        near = [i for i in self.history.inspections if self.step <= i.step <= self.step + WINDOW]
+        """The look at the onset, and the one some steps later, with their losses above the floor."""
+        floor = self.history.spikes.loss_floor
+        near = [_above(floor, i) for i in self.history.inspections if self.step <= i.step <= self.step + WINDOW]
         first = next((i for i in near if i.step == self.step and not i.is_repeat), None)
         again = next((i for i in near if i.is_repeat and first and i.suspect.step == first.suspect.step), None)
         return first, again
+
+
+def _above(floor: float, look: Inspection) -> Inspection:
+    """The inspection with every loss less the floor."""
+
+    def less(batch: BatchLook) -> BatchLook:
+        return dataclasses.replace(batch, loss=batch.loss - floor, loss_then=batch.loss_then - floor)
+
+    precise = None if look.precise_loss is None else look.precise_loss - floor
+    others = tuple(less(other) for other in look.others)
+    return dataclasses.replace(look, suspect=less(look.suspect), others=others, precise_loss=precise)
 
 
 def loss_ratio(look: Inspection) -> float:

@@ -5,6 +5,7 @@ In: a closure that computes the loss. Out: its loss, seen through a mode that wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ _SOFTMAX = frozenset(
 
 
 class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches a forward pass: ``largest_logits`` of each softmax in order, and the narrowest format met.
+    """Watches a forward pass: ``largest_logits`` of each softmax in order, the narrowest format met, and its ``loss``.
 
     max |x| over the inputs x of a softmax, log-softmax, logsumexp, binary cross-entropy or log-sigmoid, without
     what is masked: entries at or below -10⁴. With few logits above that a loss is robust; where they grow without
@@ -40,6 +41,7 @@ class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.loss = math.nan
         self.largest_logits: list[float] = []
         self.narrowest: torch.dtype | None = None
 
@@ -58,7 +60,8 @@ def watch_forward(closure: Callable[[], Tensor]) -> ForwardPass:
     """Run ``closure`` once, without a backward pass, and return what was seen."""
     seen = ForwardPass()
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), seen:
-        closure()
+        loss = closure()
+    seen.loss = float(loss.detach())
     return seen
 
 
@@ -81,14 +84,14 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def loss_in_float64(closure: Callable[[], Tensor]) -> float | None:
-    """Return the loss of ``closure`` computed in float64 from the same parameters; None where an operation cannot.
+    """Return the loss of ``closure`` computed in float64 from the same parameters; None where the model cannot.
 
     Cost: one forward pass, two to four times as long.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), InFloat64():  # type: ignore[no-untyped-call]
             return float(closure().detach())
-    except (RuntimeError, TypeError, NotImplementedError):  # an operation without a float64 kernel: nothing is known
+    except Exception:  # no float64 kernel, or a model that checks its formats: nothing is known, which None says
         return None
 
 

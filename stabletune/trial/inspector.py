@@ -29,6 +29,7 @@ WINDOW = 50
 FEWEST = 10
 LOOK_COST = 1.0
 FORWARD_COST = 0.4
+SAME = 1e-3  # of the loss, between two passes: more, and it is random, as under dropout
 
 
 class Inspector:
@@ -37,11 +38,13 @@ class Inspector:
     Args:
         model: whose buffers and modes are kept.
         optimizer: whose parameters the loss depends on.
+        loss_floor: the loss's lower bound.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss_floor: float = 0.0) -> None:
         self._model = model
-        self._params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        self._optimizer = optimizer
+        self._loss_floor = loss_floor
         self._kept: deque[KeptBatch] = deque(maxlen=N_KEPT)
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._suspect: KeptBatch | None = None
@@ -68,7 +71,7 @@ class Inspector:
         self._suspect = alarmed if alarmed is not None and step - alarmed.step < N_OTHERS else newest
         others = [batch for batch in self._kept if batch.step < self._suspect.step]
         found = self._look(step, others[-N_OTHERS:], is_repeat=False)
-        self._repeat_at = step + REPEAT_AFTER if _stands_out(found) else None
+        self._repeat_at = step + REPEAT_AFTER if self._stands_out(found) else None
         return found
 
     def is_repeat_due(self, step: int, *, is_over: bool) -> bool:
@@ -88,6 +91,11 @@ class Inspector:
             self.spent += FORWARD_COST
             return tuple(watch_forward(closure).largest_logits)
 
+    @property
+    def _params(self) -> list[torch.nn.Parameter]:
+        """What the loss is differentiated by now: a run may freeze parameters on its way."""
+        return [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
+
     def _look(self, step: int, others: Sequence[KeptBatch], *, is_repeat: bool) -> Inspection:
         assert self._suspect is not None
         with undisturbed(self._model, self._params):
@@ -96,7 +104,8 @@ class Inspector:
             if is_repeat:
                 return Inspection(step=step, suspect=suspect, others=looks, is_repeat=True)
             seen = watch_forward(self._suspect.loss_now)
-            precise = loss_in_float64(self._suspect.loss_now)
+            is_the_same = math.isclose(seen.loss, suspect.loss, rel_tol=SAME) or not math.isfinite(suspect.loss)
+            precise = loss_in_float64(self._suspect.loss_now) if is_the_same else None
         self.spent += 3 * FORWARD_COST
         return Inspection(
             step=step,
@@ -119,10 +128,10 @@ class Inspector:
                 norm = gradient_norm([g.to_dense() if g.is_sparse else g for g in found if g is not None])
         return BatchLook(step=batch.step, loss_then=batch.loss_then, loss=float(loss.detach()), gradient_norm=norm)
 
-
-def _stands_out(look: Inspection) -> bool:
-    """Whether the suspect's loss or gradient is so far off the others' that a second look can confirm it."""
-    losses = [other.loss for other in look.others]
-    norms = [other.gradient_norm for other in look.others if other.gradient_norm is not None]
-    is_loss_off = bool(losses) and not look.suspect.loss <= REPEATED_FROM * statistics.median(losses)
-    return is_loss_off or (bool(norms) and not (look.suspect.gradient_norm or 0.0) <= REPEATED_FROM * norms[-1])
+    def _stands_out(self, look: Inspection) -> bool:
+        """Whether the suspect's loss or gradient is so far off the others' that a second look can confirm it."""
+        losses = [other.loss - self._loss_floor for other in look.others]
+        norms = [other.gradient_norm for other in look.others if other.gradient_norm is not None]
+        level = look.suspect.loss - self._loss_floor
+        is_loss_off = bool(losses) and not level <= REPEATED_FROM * statistics.median(losses)
+        return is_loss_off or (bool(norms) and not (look.suspect.gradient_norm or 0.0) <= REPEATED_FROM * norms[-1])

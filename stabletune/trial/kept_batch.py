@@ -23,7 +23,7 @@ class KeptBatch:
     def has_finite_inputs(self) -> bool:
         """Whether every number is finite in the tensors that the closure holds, nested in containers or not."""
         cells = getattr(self.loss_now, "__closure__", None) or ()
-        return all(bool(torch.isfinite(tensor).all()) for cell in cells for tensor in _tensors(_content(cell)))
+        return all(_is_finite(tensor) for cell in cells for tensor in _tensors(_content(cell)))
 
 
 def keep(step: int, loss: float, closure: Callable[[], Tensor], gradient_norm: float) -> KeptBatch:
@@ -59,3 +59,11 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for entry in value:
             yield from _tensors(entry)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor._values()
+    elif tensor.layout != torch.strided:
+        tensor = tensor.values()
+    return bool(torch.isfinite(tensor).all())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from stabletune.judgement.history import History
 from stabletune.judgement.rules import is_growing
 from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.records import Inspection
 from stabletune.signals.gradient_norm import held_gradient_norm
 from stabletune.trial.inspector import FORWARD_COST, Inspector
 
@@ -28,6 +30,8 @@ FRESH = 3
 ASSUMED_OVERHEAD = 0.15
 MOST_BLIND_LOOKS = 2
 BETWEEN_LOGITS = 10
+
+Found = TypeVar("Found")
 
 
 class SpikeWatch:
@@ -50,7 +54,8 @@ class SpikeWatch:
         self._history = history
         self._monitor = monitor
         self._optimizer = optimizer
-        self._inspector = Inspector(model, optimizer)
+        self._inspector = Inspector(model, optimizer, history.spikes.loss_floor)
+        self.note: str | None = None
         self._overhead = history.spec.overhead or ASSUMED_OVERHEAD
         self._n_episodes = 0
         self._is_alarm = False
@@ -100,7 +105,7 @@ class SpikeWatch:
         if self._n_blind_looks >= MOST_BLIND_LOOKS or not (step % every == 0 or is_alarmed):
             return None
         self._looked_at = step
-        found = self._inspector.logits(closure)
+        found = self._closer(lambda: self._inspector.logits(closure))
         self._n_blind_looks = 0 if found else self._n_blind_looks + 1
         return found or None
 
@@ -108,13 +113,26 @@ class SpikeWatch:
         """Look closer where a spike begins."""
         if self.is_spike_new:
             self._n_episodes = len(self._history.spikes.episodes)
-            self._history.inspections.append(self._inspector.inspect(self._history.step))
+            self._keep(self._closer(lambda: self._inspector.inspect(self._history.step)))
 
     def conclude(self, *, is_over: bool) -> None:
         """Compare the batch that stood out once more when its time has come, and charge what was spent."""
         if self._inspector.is_repeat_due(self._history.step, is_over=is_over):
-            again = self._inspector.repeat(self._history.step)
-            if again is not None:
-                self._history.inspections.append(again)
+            self._keep(self._closer(lambda: self._inspector.repeat(self._history.step)))
         self._monitor.charge(NORM_COST + self._inspector.spent - self._charged)
         self._charged = self._inspector.spent
+
+    def _keep(self, inspection: Inspection | None) -> None:
+        if inspection is not None:
+            self._history.inspections.append(inspection)
+
+    def _closer(self, look: Callable[[], Found]) -> Found | None:
+        """Look closer, unless an earlier look could not: what the closure raises there is noted and ends no trial."""
+        if self.note is not None:
+            return None
+        try:
+            return look()
+        except Exception as error:  # the user's code, computed again where training itself would not have done so
+            what = str(error).partition("\n")[0]
+            self.note = f"without a closer look since step {self._history.step}: {type(error).__name__}: {what}"
+            return None

@@ -54,7 +54,7 @@ class Trial:
         self.verdict: Verdict | None = None
         self.eval_value: float | None = None
         self.monitor: StabilityMonitor | None = None
-        self.note: str | None = None
+        self._note: str | None = None
         self._report = report
         self._stoppers = load_stoppers()
         self._model: torch.nn.Module | None = None
@@ -129,6 +129,12 @@ class Trial:
         """Whether the trial was stopped or has done all its steps."""
         return self.verdict is not None or self.history.step >= self.steps
 
+    @property
+    def notes(self) -> list[str]:
+        """What could not be measured or looked at, since which step and why."""
+        found = [self._note, self._watch.note if self._watch is not None else None]
+        return [note for note in found if note is not None]
+
     def _attach_monitor(self) -> None:
         """Build the monitor before the first step, which second moments of other beta2 must not miss."""
         if self._model is None or self._optimizer is None or self.history.step > 0:
@@ -158,7 +164,7 @@ class Trial:
         except MeasurementError as error:
             # the losses alone can judge this run: it goes on with the signals that need no second derivative
             monitor.forgo_curvature()
-            self.note = f"without curvature since {error}"
+            self._note = f"without curvature since {error}"
             return
         logits = watch.logits(closure)
         if logits is not None:

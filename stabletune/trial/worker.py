@@ -134,7 +134,7 @@ def _result(
     return TrialResult(
         spec=spec,
         status=verdict.status,
-        reason=verdict.reason if trial.note is None else f"{verdict.reason.rstrip('.')}; {trial.note}",
+        reason="; ".join([verdict.reason.rstrip("."), *trial.notes]) if trial.notes else verdict.reason,
         losses=np.asarray(history.losses, dtype=np.float64),
         measurements=tuple(history.measurements),
         episodes=tuple(history.spikes.episodes),

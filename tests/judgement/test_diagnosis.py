@@ -5,7 +5,7 @@ import math
 import pytest
 
 from stabletune.judgement.causes import load_causes
-from stabletune.judgement.diagnosis import diagnose
+from stabletune.judgement.diagnosis import diagnose, diagnose_step
 from tests.judgement.histories import ONSET, blow, calm, growth, history_of, look, reading
 
 
@@ -68,3 +68,14 @@ def test_a_diagnosis_is_a_function_of_the_history_alone():
 @pytest.mark.parametrize("cause", load_causes(), ids=lambda cause: cause.NAME)
 def test_a_cause_is_named_like_its_file(cause):
     assert cause.__name__.rpartition(".")[2] == cause.NAME.replace(" ", "_")
+
+
+def test_what_is_unexplained_claims_no_comparison_that_was_not_made():
+    history = blow()
+    bare = diagnose_step(history, ONSET).evidence
+    assert "float64" not in bare and "its batch was not looked at again" in bare
+    history.inspections.append(look(5.0, [4.9, 5.1], precise_loss=5.0))
+    assert (
+        "no other for its batch than for the 2 before it, confirmed in float64."
+        in diagnose_step(history, ONSET).evidence
+    )

@@ -1,10 +1,12 @@
 """How a spike began: shares of a rise, v̂ from gradient norms, and what moved S."""
 
+import dataclasses
 import math
 
 import pytest
 
 from stabletune.judgement.onset import Onset
+from stabletune.records import BatchLook
 from tests.judgement.histories import ONSET, blow, calm, growth, history_of, look, reading
 
 
@@ -82,3 +84,21 @@ def test_losses_count_from_their_floor():
     history.spikes.loss_floor = -1.0
     onset = Onset(history, ONSET)
     assert onset.jump == pytest.approx(math.log(3.0 / 2.005), abs=0.01)
+
+
+def test_what_was_looked_at_again_counts_from_the_floor_too():
+    history = blow()
+    history.spikes.loss_floor = -1.0
+    history.inspections.append(dataclasses.replace(look(-0.5, [-0.9, -0.8]), precise_loss=0.5))
+    found, again = Onset(history, ONSET).inspections()
+    assert again is None
+    assert (found.suspect.loss, found.suspect.loss_then, found.precise_loss) == (0.5, 6.0, 1.5)
+    assert [other.loss for other in found.others] == pytest.approx([0.1, 0.2])
+
+
+def test_a_loss_that_was_at_its_floor_when_met_is_not_taken_for_undone():
+    history = blow()
+    history.inspections.append(
+        dataclasses.replace(look(1.0, [1.0]), suspect=BatchLook(step=ONSET, loss_then=0.0, loss=1.0))
+    )
+    assert not Onset(history, ONSET).is_undone

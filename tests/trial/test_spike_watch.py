@@ -131,3 +131,67 @@ def test_an_output_too_large_for_float16_is_told_by_float64(tmp_path):
 def test_torch_is_left_in_the_state_it_had(tmp_path):
     run(tmp_path, "kick")
     assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+SPIKING = """
+    import torch
+    from torch import nn
+
+    class Checked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
+
+        def forward(self, x):
+            hidden = self.first(x).tanh()
+            if hidden.dtype != torch.float32:
+                raise ValueError("float32 wanted")
+            return self.last(hidden)
+
+    def train(trial, *, kind):
+        torch.manual_seed(0)
+        model = Checked()
+        data, target = torch.randn(64, 4), torch.randn(64, 1)
+        adjacency = torch.eye(64).to_sparse() if kind == "sparse" else torch.eye(64)
+        trial.watch(model)
+        optimizer = trial.build_optimizer(model.parameters())
+        for step in range(trial.steps):
+            if kind == "frozen" and step == 50:
+                model.first.weight.requires_grad_(False)
+            wanted = 30 * target if step >= 90 else target
+
+            def loss_now():
+                return (torch.mm(adjacency, model(data)) - wanted).square().mean()
+
+            optimizer.zero_grad()
+            loss = loss_now()
+            loss.backward()
+            optimizer.step()
+            if trial.step(loss, (lambda: loss.detach()) if kind == "detached" else loss_now):
+                break
+"""
+
+
+@pytest.mark.parametrize("kind", ["checks its format", "sparse", "frozen", "detached"])
+def test_a_spike_stops_a_trial_whose_loss_cannot_be_looked_at_as_usual(tmp_path, kind):
+    spec = spec_of_file(tmp_path, SPIKING, "train", workload_args={"kind": kind}, steps=200, params={"lr": 1e-3})
+    result = run_trial(spec)
+    assert result.status == "stopped", result.traceback
+    assert "the loss spiked" in result.reason and result.diagnoses
+    assert ("without a closer look since step 91: RuntimeError" in result.reason) == (kind == "detached")
+
+
+def test_where_the_forward_pass_is_random_float64_is_not_asked(tmp_path):
+    code = """
+        import torch
+        from stabletune import Training
+
+        def build(seed, device):
+            torch.manual_seed(0)
+            model = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.Dropout(0.5), torch.nn.Linear(32, 1))
+            batches = [(torch.randn(4, 4), torch.randn(4, 1)) for _ in range(200)]
+            batches[120] = (50 * batches[120][0], batches[120][1])
+            return Training(model=model, loss_fn=lambda m, b: (m(b[0]) - b[1]).square().mean(), batches=batches)
+    """
+    result = run_trial(spec_of_file(tmp_path, code, steps=160, params={"lr": 1e-3}))
+    assert result.inspections and all(look.precise_loss is None for look in result.inspections)

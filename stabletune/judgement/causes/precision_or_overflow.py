@@ -57,6 +57,8 @@ def _vanished_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
     last = onset.gradient_norms[max(0, onset.step - 1 - STEPS_BEFORE) : onset.step]
     if look is None or look.lowest_precision not in _WIDER or not last.size or (last != 0.0).any():
         return None
+    if look.suspect.gradient_norm:  # computed anew it is there: someone zeroed what was held
+        return None
     return Finding(
         f"in the last {last.size} steps every gradient was exactly zero at a loss of {onset.usual_loss:.4g}: too small "
         f"for {look.lowest_precision}.",

@@ -27,9 +27,10 @@ def find(onset: Onset) -> Finding | None:
     step, before, after = jump
     if onset.step - step > AT_ONCE and onset.is_sudden:
         return None
+    times = f" ({after / before:.3g} times)" if before > 0.0 else ""
     return Finding(
-        f"the learning rate rose from {before:.3g} to {after:.3g} ({after / before:.3g} times) at step {step}, "
-        f"{onset.step - step} steps before.",
+        f"the learning rate rose from {before:.3g} to {after:.3g}{times} at step {step}, {onset.step - step} steps "
+        "before.",
         f"Raise the learning rate from {before:.3g} to {after:.3g} over {_warm_up(onset)} steps or more "
         "(warmup_ratio), or raise it less.",
     )
@@ -43,7 +44,7 @@ def find_jump(onset: Onset) -> tuple[int, float, float] | None:
     rates = np.asarray(onset.history.learning_rates[: onset.step], dtype=np.float64)
     for last in range(rates.size - 1, max(OVER_STEPS, rates.size - REACH) - 1, -1):
         before, after = float(rates[last - OVER_STEPS]), float(rates[last])
-        if not (before > 0 and after >= LEAST_RATIO * before and rates[last] > rates[last - 1]):
+        if not (after >= LEAST_RATIO * before and rates[last] > rates[last - 1]):
             continue
         earlier = np.abs(np.diff(rates[max(0, last - OVER_STEPS - 20) : last - OVER_STEPS + 1]))
         usual = float(np.median(earlier)) if earlier.size else 0.0

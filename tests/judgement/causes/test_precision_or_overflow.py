@@ -1,5 +1,6 @@
 """Precision or overflow: what float64 does not confirm, and what stops being finite in one step."""
 
+import dataclasses
 import math
 
 import pytest
@@ -65,7 +66,14 @@ def test_a_recorded_loss_that_is_finite_when_computed_again_is_the_arithmetics()
 
 def test_gradients_of_exactly_zero_are_the_formats_only_where_it_is_narrow():
     history = history_of([*calm(), 1.3], calm(ONSET - 10) + [0.0] * 10)
-    history.inspections.append(look(1.3, [1.3], precise_loss=1.3, lowest_precision="float16"))
+    seen = look(1.3, [1.3], precise_loss=1.3, lowest_precision="float16", norm=0.0)
+    history.inspections.append(seen)
     assert "every gradient was exactly zero" in find(Onset(history, ONSET)).evidence
-    history.inspections[0] = look(1.3, [1.3], precise_loss=1.3, lowest_precision="float32")
+    history.inspections[0] = dataclasses.replace(seen, lowest_precision="float32")
+    assert find(Onset(history, ONSET)) is None
+
+
+def test_gradients_that_a_loop_zeroed_before_they_were_recorded_are_no_underflow():
+    history = history_of([*calm(), 1.3], calm(ONSET - 10) + [0.0] * 10)
+    history.inspections.append(look(1.3, [1.3], precise_loss=1.3, lowest_precision="float16", norm=2.0))
     assert find(Onset(history, ONSET)) is None

@@ -22,6 +22,11 @@ def test_a_steep_rise_over_three_steps_is_a_jump_too():
     assert find(Onset(with_rates([1e-3] * 295 + [2e-3, 4e-3, 8e-3]), ONSET)) is not None
 
 
+def test_a_restart_from_a_rate_of_zero_is_a_jump():
+    finding = find(Onset(with_rates([1e-2] * 200 + [0.0] * 95 + [1e-2]), ONSET))
+    assert "from 0 to 0.01 at step 296, 5 steps before" in finding.evidence
+
+
 @pytest.mark.parametrize("n_warmup", [10, 100, 300, 600])
 def test_a_linear_warm_up_is_no_jump(n_warmup):
     rates = [1e-2 * min(1.0, (step + 1) / n_warmup) for step in range(ONSET + 1)]
