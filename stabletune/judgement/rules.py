@@ -11,11 +11,11 @@ from stabletune.records import Measurement
 
 EDGE = 1.0
 STALE = 10.0
-NEAR_EDGE = 0.8
+AT_EDGE = 0.95
 RECENT = 150
 YOUNGEST = 60
 LEAST_APART, MOST_APART = 2, 15
-LEAST_GROWTH = 1.4
+LEAST_GROWTH, CLEAR_GROWTH = 1.4, 2.0
 OVER_STEPS = 8
 
 
@@ -33,9 +33,9 @@ def imminent_spike(history: History) -> ImminentSpike | None:
     """Find an oscillation that grows at the edge of stability, and will be a spike when v̂ stops it.
 
     Holds when all of these do at this step, at which the oscillation must have been measured: the gradient grows
-    (``is_growing``); S was 0.8 or more in the last 150 steps; and this measurement, as well as the last one 2-15 steps
-    before it that had an energy 1.4 times smaller, predicts a spike score above 1 (``predicted_rise``, in the units of
-    ``SpikeDetector.score``). Never in the first 60 steps.
+    (``is_growing``), twofold over eight steps; S was 0.95 or more in the last 150 steps; and this measurement, as well
+    as the last one 2-15 steps before it that had an energy 1.4 times smaller, predicts a spike score above 1
+    (``predicted_rise``, in the units of ``SpikeDetector.score``). Never in the first 60 steps.
 
     S > 1 alone is where full-batch training rests; an oscillation that grows is mostly stopped by v̂ before the loss
     shows it. docs/prediction.md has how often this is right, beside other rules.
@@ -47,10 +47,15 @@ def imminent_spike(history: History) -> ImminentSpike | None:
         The finding, or None.
     """
     now = history.measurements[-1] if history.measurements else None
-    if now is None or now.step != history.step or now.step < YOUNGEST or not is_growing(history.gradient_norms):
+    if (
+        now is None
+        or now.step != history.step
+        or now.step < YOUNGEST
+        or not is_growing(history.gradient_norms, CLEAR_GROWTH)
+    ):
         return None
     highest, before = highest_recent_ratio(history), _smaller_one_before(history.measurements)
-    if before is None or highest is None or highest < NEAR_EDGE:
+    if before is None or highest is None or highest < AT_EDGE:
         return None
     rises = [predicted_rise(m, history.spec.params) for m in (before, now)]
     lower, baseline = min(rise or 0.0 for rise in rises), history.spikes.baseline
@@ -58,18 +63,18 @@ def imminent_spike(history: History) -> ImminentSpike | None:
     return ImminentSpike(now.step, score, 1.0 + lower / baseline, highest) if score > 1.0 else None
 
 
-def is_growing(gradient_norms: Sequence[float]) -> bool:
-    """Whether the gradient norm G grows as an oscillation lets it: 1.4 times over eight steps, and still at the end.
+def is_growing(gradient_norms: Sequence[float], factor: float = LEAST_GROWTH) -> bool:
+    """Whether the gradient norm G grows as an oscillation lets it: by ``factor`` over eight steps, still at the end.
 
     Of M_t = max(G_t, G_{t-1}), since an oscillation shows at every second step: M_t > M_{t-2}, M_{t-1} > M_{t-3} and
-    M_t > 1.4 M_{t-8}.
+    M_t > factor · M_{t-8}.
     """
     if len(gradient_norms) < OVER_STEPS + 2:
         return False
     now, one_ago, two_ago, three_ago, long_ago = (
         max(gradient_norms[-1 - k], gradient_norms[-2 - k]) for k in (0, 1, 2, 3, OVER_STEPS)
     )
-    return now > two_ago and one_ago > three_ago and now > LEAST_GROWTH * long_ago
+    return now > two_ago and one_ago > three_ago and now > factor * long_ago
 
 
 def predicted_rise(measurement: Measurement, params: Mapping[str, Any]) -> float | None:

@@ -67,14 +67,14 @@ def at_edge(step, ratio=0.99):
 
 
 def growing_oscillation(
-    *, energy=0.01, refill=0.3, earlier=0.25, apart=4, ratio=0.99, read_at=150, n_calm=200, **params
+    *, energy=0.01, refill=0.3, earlier=0.25, apart=4, ratio=0.99, read_at=150, n_calm=200, pace=1.2, **params
 ):
-    """A calm loss, a gradient that grows by 1.2 a step at the end, S read once, the oscillation measured twice."""
+    """A calm loss, a gradient that grows by ``pace`` a step at the end, S read once, the oscillation measured twice."""
     measurements = [] if ratio is None else [at_edge(read_at, ratio)]
     n_steps = n_calm + 10
     history = History(quadratic_spec(params=ADAM | params), SpikeDetector(), measurements=measurements)
     for step in range(1, n_steps + 1):
-        norm = 0.1 * (1.0 + 0.01 * (step % 2)) * 1.2 ** max(0, step - n_calm)
+        norm = 0.1 * (1.0 + 0.01 * (step % 2)) * pace ** max(0, step - n_calm)
         history.add(1.0 + 0.01 * (step % 2), gradient_norm=norm)
     history.measurements.append(oscillating(n_steps - apart, energy * earlier, refill * earlier))
     history.measurements.append(oscillating(n_steps, energy, refill))

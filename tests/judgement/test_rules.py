@@ -25,10 +25,11 @@ def test_a_growing_oscillation_at_the_edge_that_will_be_large_is_an_imminent_spi
         {"earlier": 0.8},  # it hardly grew
         {"apart": 1},
         {"apart": 16},
-        {"ratio": 0.7},
+        {"ratio": 0.94},
         {"ratio": None},
         {"read_at": 60},  # too long ago
         {"n_calm": 45},  # too young
+        {"pace": 1.08},  # by less than a factor of two over eight steps
     ],
     ids=str,
 )

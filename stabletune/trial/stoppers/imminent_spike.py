@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stabletune.judgement.history import History
-from stabletune.judgement.rules import NEAR_EDGE, imminent_spike
+from stabletune.judgement.rules import AT_EDGE, imminent_spike
 from stabletune.trial.verdict import Verdict
 
 RANK = 2
@@ -19,6 +19,6 @@ def verdict(history: History) -> Verdict | None:
     return Verdict(
         "stopped",
         f"step {finding.step}: an oscillation grows at sharpness_ratio {finding.sharpness_ratio:.3f} (limit "
-        f"{NEAR_EDGE:g}) and is predicted to raise the loss to {finding.predicted_ratio:.3g} times its running median, "
+        f"{AT_EDGE:g}) and is predicted to raise the loss to {finding.predicted_ratio:.3g} times its running median, "
         f"spike score {finding.predicted_score:.3g} against the limit 1.",
     )

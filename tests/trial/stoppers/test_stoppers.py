@@ -56,7 +56,7 @@ def test_the_baseline_in_proof_runs_on_through_its_spikes():
 def test_a_growing_oscillation_stops_the_trial_with_values_and_limits():
     verdict = imminent_spike.verdict(growing_oscillation())
     assert verdict.status == "stopped"
-    assert verdict.reason.startswith("step 210: an oscillation grows at sharpness_ratio 0.990 (limit 0.8)")
+    assert verdict.reason.startswith("step 210: an oscillation grows at sharpness_ratio 0.990 (limit 0.95)")
     assert verdict.reason.endswith("against the limit 1.")
 
 
