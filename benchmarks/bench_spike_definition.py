@@ -1,7 +1,7 @@
 """The definition of a spike against others, on real losses with spikes put into them: see docs/spikes.md.
 
 A minute on one core. The losses are those of the corpus's gentlest third of learning rates, whatever their label, so
-that next to no spike of their own is in them. One table in Markdown.
+that few spikes of their own are in them. One table in Markdown.
 """
 
 from __future__ import annotations
