@@ -80,3 +80,18 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
 def default_settings() -> dict[str, Any]:
     """Every hyperparameter at torch.optim.AdamW's default, mitigations off."""
     return {name: hyperparameter.default for name, hyperparameter in HYPERPARAMETERS.items()}
+
+
+def scheduled_beta2(step: int, beta2: float, exponent: float | None) -> float:
+    """Give Adafactor's decay rate of the second moment.
+
+    b2_t = min(b2, 1 - t^-c): the memory is about t^c steps long and ends at the 1 / (1-b2) of Adam.
+
+    Args:
+        step: t >= 1, of the gradient that enters.
+        beta2: b2, never exceeded.
+        exponent: c; 0.8 in the source. None leaves b2.
+
+    Source: Adafactor, arXiv:1804.04235, section 7.2.
+    """
+    return beta2 if exponent is None else min(beta2, 1.0 - step**-exponent)

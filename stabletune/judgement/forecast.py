@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stabletune.judgement.history import History
-from stabletune.judgement.rules import RECENT, predicted_rise
+from stabletune.judgement.rules import RECENT, beta2_at, predicted_rise
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.schedules import lr_factor
 
@@ -43,9 +43,9 @@ def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
 def spike_risk(history: History) -> float:
     r"""Probability that a clean short trial's settings spike before the full horizon.
 
-    :math:`1 / (1 + \exp(-a - b h - c r))`, h by ``spike_potential``, r by ``rate_to_come``; 0.5 if nothing was
-    measured. a, b and c are fitted on the tuning families of the corpus; docs/prediction.md has the figures and what
-    they are worth.
+    :math:`1 / (1 + \exp(-a - b h - c r))`, h by ``spike_potential``, r by ``rate_to_come``; 0.5 where S or the
+    oscillation was not measured. a, b and c are fitted on the tuning families of the corpus; docs/prediction.md has the
+    figures and what they are worth.
     """
     potential = spike_potential(history)
     if potential is None:
@@ -66,7 +66,7 @@ def expected_onset(history: History) -> float | None:
         return None
     wait = WAIT * history.step * float(_within(height, HEIGHTS) ** -WAIT_POWER)
     rest = float(history.spec.full_steps - history.step)
-    ratio, beta2 = max(_last_ratios(history, 3), default=0.0), float(history.spec.params["beta2"])
+    ratio, beta2 = max(_last_ratios(history, 3), default=0.0), beta2_at(history.step, history.spec.params)
     to_edge = steps_to_edge(ratio, history.step, beta2) if ratio > 0.0 and beta2 > 0.0 else 0.0
     return history.step + max(wait, min(to_edge, rest))
 

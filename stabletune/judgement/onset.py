@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabletune.judgement.history import History
+from stabletune.judgement.rules import beta2_at
 from stabletune.judgement.spikes import WINDOW
 from stabletune.records import BatchLook, Inspection, Measurement
 
@@ -26,6 +27,7 @@ CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
 UNDONE_SHARE = 0.8
+CHANGE_V = ("second_moment_clip", "second_moment_reset", "amsgrad")
 WITH_LOSS = 0.1  # of log rise of the loss: an oscillation has its square
 
 
@@ -121,26 +123,37 @@ class Onset:
 
     @functools.cached_property
     def v_hat(self) -> NDArray[np.float64]:
-        r"""Σ v̂ after every step, from the gradient norms alone: v_t = b2 v_{t-1} + (1-b2) G_t², over 1 - b2^t."""
-        beta2 = float(self.history.spec.params["beta2"])
-        found, moment, n_steps = np.full(self.gradient_norms.size, np.nan), 0.0, 0
+        r"""Σ v̂ after every step, from the gradient norms alone: v_t = b2 v_{t-1} + (1-b2) G_t², over 1 - b2^t.
+
+        G clipped to ``max_grad_norm``, b2 by ``beta2_exponent``. nan where unknown: everywhere if another mitigation
+        changes what enters v, and without the second moments that a run was resumed with.
+        """
+        params, found = self.history.spec.params, np.full(self.gradient_norms.size, np.nan)
+        if any(params.get(name) for name in CHANGE_V):
+            return found
+        limit = params.get("max_grad_norm") or math.inf
+        moment, kept = 0.0, 1.0
         for index, norm in enumerate(self.gradient_norms.tolist()):
             if math.isfinite(norm):
-                moment, n_steps = beta2 * moment + (1.0 - beta2) * norm**2, n_steps + 1
-            if n_steps:
-                found[index] = moment / (1.0 - beta2**n_steps)
+                beta2 = beta2_at(index + 1, params)
+                moment, kept = beta2 * moment + (1.0 - beta2) * min(norm, limit) ** 2, kept * beta2
+            if kept < 1.0:
+                found[index] = moment / (1.0 - kept)
         return found
 
     @functools.cached_property
     def stalest(self) -> tuple[int, float] | None:
         """The step before the onset at which v̂ had outlived its gradients most, and Σ v̂ / Σ g² there."""
         first, last = max(0, self.step - 1 - WINDOW), max(0, self.step - LATE)
-        ratios = self.v_hat[first:last] / np.maximum(self.gradient_norms[first:last], SMALLEST) ** 2
+        limit = self.history.spec.params.get("max_grad_norm") or math.inf
+        entered = np.clip(self.gradient_norms[first:last], SMALLEST, limit)
+        ratios = self.v_hat[first:last] / entered**2
         ratios = np.where(np.isfinite(ratios), ratios, 0.0)
         if not ratios.size or not ratios.any():
             return None
         # the median of three: one small gradient is no stale v̂
-        smooth = np.median(np.stack([np.roll(ratios, k) for k in (-1, 0, 1)]), axis=0)
+        padded = np.pad(ratios, 1)
+        smooth = np.median(np.stack([padded[:-2], ratios, padded[2:]]), axis=0)
         best = int(smooth.argmax())
         return first + best + 1, float(smooth[best])
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stabletune.hyperparameters import scheduled_beta2
 from stabletune.judgement.history import History
 from stabletune.records import Measurement
 
@@ -86,7 +87,7 @@ def predicted_rise(measurement: Measurement, params: Mapping[str, Any]) -> float
     energy, refill = measurement.oscillation_energy, measurement.oscillation_refill
     if energy is None or refill is None or refill <= 0.0:
         return None
-    turning = turning_refill(float(params["beta1"]), _beta2_at(measurement.step, params))
+    turning = turning_refill(float(params["beta1"]), beta2_at(measurement.step, params))
     return energy * max(1.0, turning / refill)
 
 
@@ -99,6 +100,11 @@ def turning_refill(beta1: float, beta2: float) -> float:
     """
     forgetting = max(1.0 - beta2, 1e-6)
     return float(2.0 * forgetting ** (-1.0 / 3.0) * (19.0 * (1.0 - beta1) / (1.0 + beta1)) ** 0.45)
+
+
+def beta2_at(step: int, params: Mapping[str, Any]) -> float:
+    """Return the beta2 of a step, counted from 1, by the settings of a trial."""
+    return scheduled_beta2(step, float(params["beta2"]), params.get("beta2_exponent"))
 
 
 def highest_recent_ratio(history: History) -> float | None:
@@ -124,9 +130,3 @@ def _smaller_one_before(measurements: Sequence[Measurement]) -> Measurement | No
         if energies[1] >= LEAST_GROWTH * energies[0]:
             return measurement
     return None
-
-
-def _beta2_at(step: int, params: Mapping[str, Any]) -> float:
-    """The beta2 of a step, which ``beta2_exponent`` c lowers to 1 - t^-c at first."""
-    beta2, exponent = float(params["beta2"]), params.get("beta2_exponent")
-    return beta2 if exponent is None else min(beta2, 1.0 - step ** -float(exponent))

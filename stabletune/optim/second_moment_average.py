@@ -6,20 +6,7 @@ case, so that a rule can be switched on, off, or loaded into torch's own AdamW a
 
 from __future__ import annotations
 
-
-def scheduled_beta2(step: int, beta2: float, exponent: float | None) -> float:
-    """Give Adafactor's decay rate of the second moment.
-
-    b2_t = min(b2, 1 - t^-c): the memory is about t^c steps long and ends at the 1 / (1-b2) of Adam.
-
-    Args:
-        step: t >= 1, of the gradient that enters.
-        beta2: b2, never exceeded.
-        exponent: c; 0.8 in the source. None leaves b2.
-
-    Source: Adafactor, arXiv:1804.04235, section 7.2.
-    """
-    return beta2 if exponent is None else min(beta2, 1.0 - step**-exponent)
+from stabletune.hyperparameters import scheduled_beta2
 
 
 def second_moment_average(

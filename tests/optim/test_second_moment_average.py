@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from stabletune.optim.second_moment_average import scheduled_beta2, second_moment_average
+from stabletune.hyperparameters import scheduled_beta2
+from stabletune.optim.second_moment_average import second_moment_average
 
 
 def v_hats(

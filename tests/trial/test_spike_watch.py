@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from stabletune.judgement.history import History
+from stabletune.judgement.onset import Onset
+from stabletune.judgement.spikes import find_spikes
+from stabletune.optim import InstrumentedAdamW
+from stabletune.signals.gradient_norm import held_gradient_norm
+from stabletune.signals.optimizer_state.reading import read_tensors
 from stabletune.trial.worker import run_trial
 from tests.trial.specs import quadratic_spec, spec_of_file
 
@@ -195,3 +201,30 @@ def test_where_the_forward_pass_is_random_float64_is_not_asked(tmp_path):
     """
     result = run_trial(spec_of_file(tmp_path, code, steps=160, params={"lr": 1e-3}))
     assert result.inspections and all(look.precise_loss is None for look in result.inspections)
+
+
+MITIGATED = [{}, {"beta2_exponent": 0.8}, {"max_grad_norm": 0.3}, {"update_clip": 0.5}]
+
+
+@pytest.mark.parametrize("mitigation", MITIGATED, ids=str)
+def test_the_second_moments_of_a_diagnosis_are_those_of_the_optimizer(mitigation):
+    torch.manual_seed(0)
+    param = torch.nn.Parameter(torch.zeros(30))
+    optimizer = InstrumentedAdamW([param], betas=(0.9, 0.99), **mitigation)
+    history = History(quadratic_spec(params={"beta2": 0.99, **mitigation}), find_spikes([]))
+    sums = []
+    for step in range(80):
+        param.grad = torch.randn(30) * 0.95**step
+        optimizer.step()
+        history.add(1.0, gradient_norm=held_gradient_norm(optimizer))
+        sums.append(sum(float(tensor.v_hat.sum()) for tensor in read_tensors(optimizer)))
+    assert Onset(history, 80).v_hat == pytest.approx(np.array(sums), rel=1e-4)
+
+
+@pytest.mark.parametrize("mitigation", [{"second_moment_reset": 5.0}, {"second_moment_clip": 10.0}, {"amsgrad": True}])
+def test_second_moments_that_the_gradient_norms_do_not_tell_are_unknown(mitigation):
+    history = History(quadratic_spec(params=mitigation), find_spikes([]))
+    for _ in range(80):
+        history.add(1.0, gradient_norm=1.0)
+    onset = Onset(history, 80)
+    assert np.isnan(onset.v_hat).all() and onset.stalest is None and onset.growth_by_v_hat(10, 70) == 0.0
