@@ -5,11 +5,12 @@ A pure function of a trial's history, so that it can be replayed; the causes are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from stabletune.judgement.causes import load_causes
 from stabletune.judgement.history import History
-from stabletune.judgement.onset import Onset
+from stabletune.judgement.onset import Onset, loss_ratio
 from stabletune.judgement.spikes import REFRACTORY
 from stabletune.records import UNEXPLAINED, Diagnosis, Episode
 
@@ -50,15 +51,18 @@ def _what_is_missing(onset: Onset) -> str:
 
 
 def _what_was_compared(onset: Onset) -> str:
-    """What a look at the onset says against the causes that come in one step."""
+    """What a look at the onset found of the causes that come in one step."""
     look, _ = onset.inspections()
     if look is None:
         return "; its batch was not looked at again"
     found = []
-    if look.others:
-        found.append(f"no other for its batch than for the {len(look.others)} before it")
+    if look.others and math.isfinite(look.suspect.loss):
+        ratio = math.exp(loss_ratio(look))
+        found.append(
+            f"its batch's loss {ratio:.3g} times those of the {len(look.others)} before under the same parameters"
+        )
     if look.precise_loss is not None:
-        found.append("confirmed in float64")
+        found.append(f"{look.precise_loss + onset.floor:.4g} in float64 for {look.suspect.loss + onset.floor:.4g}")
     return "".join(f", {what}" for what in found)
 
 

@@ -38,10 +38,15 @@ class Onset:
     history: History
     step: int
 
+    @property
+    def floor(self) -> float:
+        """The loss's lower bound, which is to be added to a loss that is shown."""
+        return self.history.spikes.loss_floor
+
     @functools.cached_property
     def losses(self) -> NDArray[np.float64]:
         """Losses above the floor."""
-        return np.asarray(self.history.losses, dtype=np.float64) - self.history.spikes.loss_floor
+        return np.asarray(self.history.losses, dtype=np.float64) - self.floor
 
     @functools.cached_property
     def gradient_norms(self) -> NDArray[np.float64]:
@@ -198,8 +203,7 @@ class Onset:
 
     def inspections(self) -> tuple[Inspection | None, Inspection | None]:
         """The look at the onset, and the one some steps later, with their losses above the floor."""
-        floor = self.history.spikes.loss_floor
-        near = [_above(floor, i) for i in self.history.inspections if self.step <= i.step <= self.step + WINDOW]
+        near = [_above(self.floor, i) for i in self.history.inspections if self.step <= i.step <= self.step + WINDOW]
         first = next((i for i in near if i.step == self.step and not i.is_repeat), None)
         again = next((i for i in near if i.is_repeat and first and i.suspect.step == first.suspect.step), None)
         return first, again

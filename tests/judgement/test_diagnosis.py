@@ -70,12 +70,13 @@ def test_a_cause_is_named_like_its_file(cause):
     assert cause.__name__.rpartition(".")[2] == cause.NAME.replace(" ", "_")
 
 
-def test_what_is_unexplained_claims_no_comparison_that_was_not_made():
+def test_what_is_unexplained_says_what_was_compared_and_how_it_came_out():
     history = blow()
-    bare = diagnose_step(history, ONSET).evidence
-    assert "float64" not in bare and "its batch was not looked at again" in bare
-    history.inspections.append(look(5.0, [4.9, 5.1], precise_loss=5.0))
-    assert (
-        "no other for its batch than for the 2 before it, confirmed in float64."
-        in diagnose_step(history, ONSET).evidence
-    )
+    assert "float64" not in diagnose_step(history, ONSET).evidence
+    assert "its batch was not looked at again" in diagnose_step(history, ONSET).evidence
+    history.inspections.append(look(5.0, [4.9, 5.1], precise_loss=5.1))
+    evidence = diagnose_step(history, ONSET).evidence
+    assert "its batch's loss 1 times those of the 2 before under the same parameters, 5.1 in float64 for 5." in evidence
+    history.inspections[0] = look(5.0, [1.0])
+    history.inspections.append(look(5.0, [5.0, 5.1], step=ONSET + 10, is_repeat=True))
+    assert "its batch's loss 5 times those of the 1 before" in diagnose_step(history, ONSET).evidence

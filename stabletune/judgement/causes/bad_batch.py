@@ -35,7 +35,7 @@ def _compared(onset: Onset) -> Finding | None:
     if look is None or not look.others:
         return None
     if not math.isfinite(look.suspect.loss):
-        return _not_finite(look)
+        return _not_finite(look, onset.floor)
     by_loss = onset.is_sudden and _log_ratio(look, _loss) >= LOSS_SHARE * onset.jump
     by_gradient = _log_ratio(look, _norm) >= math.log(GRADIENT_RATIO)
     if not (by_loss or by_gradient):
@@ -45,7 +45,7 @@ def _compared(onset: Onset) -> Finding | None:
         repeats_gradient = _log_ratio(again, _norm) >= math.log(AGAIN_RATIO)
         if not (repeats_loss or repeats_gradient):
             return None
-    return Finding(_evidence(look, again), _remedy(look, onset))
+    return Finding(_evidence(look, again, onset.floor), _remedy(look, onset))
 
 
 def _periodic(onset: Onset) -> Finding | None:
@@ -69,29 +69,30 @@ def _periodic(onset: Onset) -> Finding | None:
     )
 
 
-def _not_finite(look: Inspection) -> Finding | None:
+def _not_finite(look: Inspection, floor: float) -> Finding | None:
     """Of a loss that is not finite the batch is to blame where the others are finite under the same parameters."""
     is_alone = all(math.isfinite(other.loss) for other in look.others)
     if not is_alone:
         return None
+    also = ", also in float64," if look.precise_loss is not None else ""
     return Finding(
-        f"the batch of step {look.suspect.step} has loss {look.suspect.loss}, also in float64, and the "
-        f"{len(look.others)} before it {_median(look, _loss):.4g} under the same parameters.",
+        f"the batch of step {look.suspect.step} has loss {look.suspect.loss}{also} and the "
+        f"{len(look.others)} before it {_median(look, _loss) + floor:.4g} under the same parameters.",
         f"Inspect the batch of step {look.suspect.step} for values that are not finite, and drop it.",
     )
 
 
-def _evidence(look: Inspection, again: Inspection | None) -> str:
+def _evidence(look: Inspection, again: Inspection | None, floor: float) -> str:
     text = (
-        f"the batch of step {look.suspect.step} has loss {look.suspect.loss:.4g} and gradient norm "
-        f"{look.suspect.gradient_norm:.3g} where the {len(look.others)} before it have "
-        f"{_median(look, _loss):.4g} and {_median(look, _norm):.3g} under the same parameters"
+        f"the batch of step {look.suspect.step} has loss {look.suspect.loss + floor:.4g} where the {len(look.others)} "
+        f"before it have {_median(look, _loss) + floor:.4g}, and gradient norm {_norm(look.suspect):.3g} where the "
+        f"last of them has {_median(look, _norm):.3g}, under the same parameters"
     )
     if again is None or not again.others:
         return f"{text}."
     return (
-        f"{text}, and again at step {again.step}: {again.suspect.loss:.4g} and {again.suspect.gradient_norm:.3g} "
-        f"against {_median(again, _loss):.4g} and {_median(again, _norm):.3g}."
+        f"{text}; again at step {again.step}: {again.suspect.loss + floor:.4g} and {_norm(again.suspect):.3g} "
+        f"against {_median(again, _loss) + floor:.4g} and {_median(again, _norm):.3g}."
     )
 
 

@@ -37,8 +37,8 @@ def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
     if not is_off:
         return None
     evidence = (
-        f"the batch of step {look.suspect.step} has loss {loss:.4g} as computed, and {precise:.4g} when the same "
-        f"forward pass is computed in float64"
+        f"the batch of step {look.suspect.step} has loss {loss + onset.floor:.4g} as computed, and "
+        f"{precise + onset.floor:.4g} when the same forward pass is computed in float64"
     )
     return Finding(f"{evidence}.", _remedy(look))
 
@@ -47,7 +47,7 @@ def _broken_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
     for step in range(max(1, onset.step - STEPS_BEFORE), onset.step):
         loss, norm = float(onset.losses[step - 1]), float(onset.gradient_norms[step - 1])
         if np.isfinite(loss) and (math.isinf(norm) or (math.isnan(norm) and _has_norm_before(onset, step))):
-            evidence = f"at step {step} the loss was {loss:.4g}, but its gradient was not finite"
+            evidence = f"at step {step} the loss was {loss + onset.floor:.4g}, but its gradient was not finite"
             return Finding(f"{evidence}; the loss followed at step {onset.step}.", _remedy(look))
     return None
 
@@ -60,8 +60,8 @@ def _vanished_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
     if look.suspect.gradient_norm:  # computed anew it is there: someone zeroed what was held
         return None
     return Finding(
-        f"in the last {last.size} steps every gradient was exactly zero at a loss of {onset.usual_loss:.4g}: too small "
-        f"for {look.lowest_precision}.",
+        f"in the last {last.size} steps every gradient was exactly zero at a loss of "
+        f"{onset.usual_loss + onset.floor:.4g}: too small for {look.lowest_precision}.",
         f"Compute in {_WIDER[look.lowest_precision]} instead of {look.lowest_precision}, or scale up the loss before "
         "the backward pass (GradScaler).",
     )
@@ -84,8 +84,8 @@ def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
     if look is not None and not is_suspect_finite and any(math.isfinite(other.loss) for other in look.others):
         return None
     evidence = (
-        f"the loss went from {before:.4g} (usual: {onset.usual_loss:.4g}) to {onset.history.losses[onset.step - 1]} "
-        "in one step, without growing before"
+        f"the loss went from {before + onset.floor:.4g} (usual: {onset.usual_loss + onset.floor:.4g}) to "
+        f"{onset.history.losses[onset.step - 1]} in one step, without growing before"
     )
     return Finding(f"{evidence}.", _remedy(look))
 

@@ -59,6 +59,9 @@ def test_of_a_loss_that_is_not_finite_the_batch_is_to_blame_if_others_are_finite
     history = history_of([*calm(), math.nan])
     history.inspections.append(look(math.nan, [1.0, 1.1], precise_loss=math.nan))
     assert "not finite, and drop it" in find(Onset(history, ONSET)).remedy
+    assert "also in float64" in find(Onset(history, ONSET)).evidence
+    history.inspections[0] = look(math.nan, [1.0, 1.1])
+    assert "float64" not in find(Onset(history, ONSET)).evidence
     history.inspections[0] = look(math.nan, [math.nan, math.nan], precise_loss=math.nan)
     assert find(Onset(history, ONSET)) is None
 

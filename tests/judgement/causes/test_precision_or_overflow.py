@@ -77,3 +77,10 @@ def test_gradients_that_a_loop_zeroed_before_they_were_recorded_are_no_underflow
     history = history_of([*calm(), 1.3], calm(ONSET - 10) + [0.0] * 10)
     history.inspections.append(look(1.3, [1.3], precise_loss=1.3, lowest_precision="float16", norm=2.0))
     assert find(Onset(history, ONSET)) is None
+
+
+def test_losses_are_shown_as_they_are_not_above_their_floor():
+    history = history_of([*calm(), math.nan], [*calm(), math.nan])
+    history.losses[:] = [loss - 10.0 for loss in history.losses]
+    history.spikes.loss_floor = -10.0
+    assert "the loss went from -8.99 (usual: -8.995) to nan" in find(Onset(history, ONSET)).evidence
