@@ -169,7 +169,6 @@ class Inspection:
     precise_loss: float | None = None
     lowest_precision: str | None = None
     largest_logits: tuple[float, ...] = ()
-    has_finite_parameters: bool = True
     has_finite_inputs: bool = True
     is_repeat: bool = False
 
@@ -185,11 +184,6 @@ class Diagnosis:
     cause: str
     evidence: str
     remedy: str
-
-    @property
-    def is_confident(self) -> bool:
-        """Whether the evidence names a cause."""
-        return self.cause != UNEXPLAINED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

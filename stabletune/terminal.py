@@ -222,7 +222,8 @@ def trial_summary(result: TrialResult) -> str:
         )
         lines += _diagnosis(why.pop(e.start, None))
     if len(result.episodes) > SPIKES_SHOWN:
-        counts = Counter(found.cause for found in result.diagnoses).most_common()
+        starts = {e.start for e in result.episodes}
+        counts = Counter(found.cause for found in result.diagnoses if found.step in starts).most_common()
         lines.append(f"{len(result.episodes)} spikes: " + ", ".join(f"{cause} {n}" for cause, n in counts))
     lines += _diagnosis(why.get(result.steps) if result.status == "diverged" else None)
     finite = [loss for loss in result.losses.tolist() if math.isfinite(loss)]

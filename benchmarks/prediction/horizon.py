@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,17 +161,18 @@ def _within_family(scores: Array, labels: NDArray[np.bool_], families: Array) ->
 
 
 def _when(runs: Sequence[Trace], cuts: Sequence[History], is_tuning: NDArray[np.bool_]) -> str:
-    """How far off the expected step of the first spike is, beside one number for all."""
-    spiking = [k for k, trace in enumerate(runs) if trace.is_spiky and not is_tuning[k]]
-    ahead: Callable[[int], float] = lambda k: (runs[k].onset or 0) / cuts[k].step - 1.0  # noqa: E731
-    usual = float(np.median([ahead(k) for k, trace in enumerate(runs) if trace.is_spiky and is_tuning[k]]))
+    """How far off the expected step of the first spike is, beside one number for all; where one is expected."""
+    spiking = [
+        (is_used, expected, cut.step, (trace.onset or 0) - cut.step)
+        for trace, cut, is_used in zip(runs, cuts, is_tuning, strict=True)
+        if trace.is_spiky and (expected := expected_onset(cut)) is not None
+    ]
+    usual = float(np.median([wait / step for is_used, _, step, wait in spiking if is_used]))
+    unseen = [(expected - step, usual * step, wait) for is_used, expected, step, wait in spiking if not is_used]
     lines = ["### When, of the runs that spike later", "", "| expected | median factor off | within a factor of two |"]
     lines.append("|---|---|---|")
-    for name, expected in (
-        ("`expected_onset`", [expected_onset(cuts[k]) / cuts[k].step - 1.0 for k in spiking]),
-        ("the median of the tuning runs", [usual for _ in spiking]),
-    ):
-        off = np.array([abs(math.log(e / ahead(k))) for e, k in zip(expected, spiking, strict=True)])
+    for column, name in enumerate(("`expected_onset`", "the median of the tuning runs")):
+        off = np.array([abs(math.log(row[column] / row[2])) for row in unseen])
         lines.append(f"| {name} | {math.exp(float(np.median(off))):.2f} | {np.mean(off < math.log(2)):.2f} |")
     return "\n".join([*lines, ""])
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from benchmarks.corpus.traces import Trace
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
-from stabletune.schedules import lr_factor
 
 AHEAD = 50
 FIRST_STEP = 60
@@ -63,8 +62,7 @@ def histories(trace: Trace, last: int) -> Iterator[History]:
     history = History(trace.spec, SpikeDetector(trace.loss_floor))
     steps = [measurement.step for measurement in trace.measurements]
     for step in range(1, last + 1):
-        norm = float(trace.gradient_norms[step - 1])
-        history.add(float(trace.losses[step - 1]), gradient_norm=norm, lr=_learning_rate(trace, step))
+        history.add(float(trace.losses[step - 1]), gradient_norm=float(trace.gradient_norms[step - 1]))
         first, end = bisect.bisect_left(steps, step), bisect.bisect_right(steps, step)
         history.measurements.extend(trace.measurements[first:end])
         yield history
@@ -81,9 +79,3 @@ def level_for(replays: Sequence[Replay], name: str, share: float) -> float:
     highest = sorted(float(r.scores[name].max()) for r in replays if not r.trace.is_spiky)
     n_above = math.floor(share * len(highest))
     return highest[len(highest) - 1 - n_above]
-
-
-def _learning_rate(trace: Trace, step: int) -> float:
-    spec = trace.spec
-    factor = lr_factor(spec.schedule, step - 1, warmup_steps=spec.warmup_steps, full_steps=spec.full_steps)
-    return float(spec.params["lr"]) * factor

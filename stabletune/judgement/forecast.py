@@ -9,7 +9,7 @@ from stabletune.judgement.rules import RECENT, beta2_at, predicted_rise
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.schedules import lr_factor
 
-RISK_OFFSET, RISK_BY_POTENTIAL, RISK_BY_RATE = -0.19, 0.29, 1.38
+RISK_OFFSET, RISK_BY_POTENTIAL, RISK_BY_RATE = -0.19, 0.29, 1.35
 WAIT, WAIT_POWER = 0.81, 0.2
 RISK_UNKNOWN = 0.5
 SHARPNESS_POWER = 4.0

@@ -37,8 +37,8 @@ class History:
     def add(self, loss: float, *, gradient_norm: float = math.nan, lr: float = math.nan) -> None:
         """Take the loss of one optimizer step; raises ``LossFloorError`` for a loss at or below the floor.
 
-        ``gradient_norm`` is that of the gradient the step was taken with, ``lr`` the largest of the parameter groups;
-        nan where unknown.
+        ``gradient_norm`` is that of the gradient the step was taken with, ``lr`` the largest that the parameter groups
+        hold when it is over, which after a schedule's own step is that of the next; nan where unknown.
         """
         self.losses.append(loss)
         self.gradient_norms.append(gradient_norm)

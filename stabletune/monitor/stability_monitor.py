@@ -89,8 +89,8 @@ class StabilityMonitor:
         """Count a step and measure if it is due; call it after ``optimizer.step()``.
 
         With an overhead, some steps between measurements yield one of the fields without curvature alone, read from the
-        gradients that the step left in ``p.grad``; not with a ``probe``, nor where these are gone or were clipped in
-        place by the optimizer.
+        gradients that the step left in ``p.grad``; not with a ``probe``, nor where these are gone, and of gradients
+        that the optimizer clipped in place only the oscillation.
 
         Args:
             loss: the step's loss, a number or a scalar tensor (read only when a measurement is due).
@@ -126,7 +126,9 @@ class StabilityMonitor:
             raise MeasurementError(f"step {self._n_steps}: {error}") from error
         fields = {"v_hat_decay": self._decay(), "foreseen_sharpness_ratio": reading.foreseen} | reading.fields
         if self._schedule.extras(self._n_steps).oscillation:
-            fields |= {k: v for k, v in glance(self._optimizer).items() if k.startswith("oscillation")}
+            seen = self._glance_at_state(self._reader.gradient_work)
+            self._spent += self._glance_at_state.cost
+            fields |= {name: value for name, value in seen.items() if name.startswith("oscillation")}
         measurement = self._measurement(loss, fields)
         self._foresight = reading.foresight
         self._charge(measurement, reading.cost, foreseen=reading.foreseen)
@@ -151,7 +153,7 @@ class StabilityMonitor:
         self._schedule.charge(self._n_steps, cost)
 
     def forgo_curvature(self) -> None:
-        """From now on read only what needs no closure: v̂ staleness and decay, update size, gradient norm."""
+        """From now on read only what needs no closure: v̂'s staleness and decay, update size, gradient, oscillation."""
         self._measures_curvature = False
         self._spent = self.spent
         self._reader.shadows = None

@@ -54,7 +54,7 @@ class Inspector:
 
     def remember(self, step: int, loss: float, closure: Callable[[], Tensor], norm: float) -> bool:
         """Keep the step's batch; return whether its gradient stands out from the fifty before it."""
-        batch = keep(step, loss, closure, norm)
+        batch = keep(step, loss, closure)
         self._kept.append(batch)
         usual = statistics.median(self._norms) if len(self._norms) >= FEWEST else math.inf
         is_alarm = not norm <= STANDS_OUT * usual and math.isfinite(usual)
@@ -114,7 +114,6 @@ class Inspector:
             precise_loss=precise,
             lowest_precision=None if seen.narrowest is None else str(seen.narrowest).removeprefix("torch."),
             largest_logits=tuple(seen.largest_logits),
-            has_finite_parameters=all(bool(torch.isfinite(p).all()) for p in self._params),
             has_finite_inputs=self._suspect.has_finite_inputs(),
         )
 

@@ -17,7 +17,6 @@ class KeptBatch:
 
     step: int
     loss_then: float
-    gradient_norm_then: float
     loss_now: Callable[[], Tensor]
 
     def has_finite_inputs(self) -> bool:
@@ -26,9 +25,9 @@ class KeptBatch:
         return all(_is_finite(tensor) for cell in cells for tensor in _tensors(_content(cell)))
 
 
-def keep(step: int, loss: float, closure: Callable[[], Tensor], gradient_norm: float) -> KeptBatch:
+def keep(step: int, loss: float, closure: Callable[[], Tensor]) -> KeptBatch:
     """Keep ``closure`` as it is at this step, whatever the caller's loop assigns to its variables later."""
-    return KeptBatch(step, loss, gradient_norm, _with_own_cells(closure))
+    return KeptBatch(step, loss, _with_own_cells(closure))
 
 
 def _with_own_cells(closure: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -65,7 +65,7 @@ class SpikeWatch:
         self._charged = 0.0
 
     def record(self, loss: float, closure: Callable[[], Tensor]) -> None:
-        """Add a step to the history with the gradient and the learning rate it was taken with; keep its batch."""
+        """Add a step to the history with its gradient and the learning rate that is held now; keep its batch."""
         norm = held_gradient_norm(self._optimizer)
         lr = max((float(group["lr"]) for group in self._optimizer.param_groups), default=math.nan)
         self._history.add(loss, gradient_norm=norm, lr=lr)

@@ -114,3 +114,14 @@ def test_a_rate_that_decays_lowers_the_risk():
     steady, decaying = history_with(), history_with()
     decaying.spec = dataclasses.replace(decaying.spec, schedule="cosine")
     assert spike_risk(decaying) < 0.6 * spike_risk(steady)
+
+
+def test_the_fitted_numbers_are_those_of_the_documentation():
+    history = history_with(energy=0.01)
+    assert predicted_height(history) == pytest.approx(0.7597, abs=1e-4)
+    assert spike_risk(history) == pytest.approx(0.4441, abs=1e-4)
+    assert expected_onset(history) == pytest.approx(371.15, abs=0.01)
+    history.spec = dataclasses.replace(history.spec, schedule="linear")
+    assert spike_risk(history) == pytest.approx(
+        1 / (1 + math.exp(0.19 + 0.29 * 0.11936 + 1.35 * math.log(2))), abs=1e-4
+    )

@@ -46,6 +46,11 @@ def test_between_measurements_and_with_a_gradient_that_does_not_grow_nothing_is_
     assert imminent_spike(steady) is None
 
 
+def test_no_spike_is_imminent_before_step_60():
+    assert imminent_spike(growing_oscillation(n_calm=49, read_at=30)) is None
+    assert imminent_spike(growing_oscillation(n_calm=50, read_at=30)) is not None
+
+
 def test_both_measurements_must_predict_a_spike():
     history = growing_oscillation()
     history.measurements[-2] = dataclasses.replace(history.measurements[-2], oscillation_refill=5.0)
@@ -78,6 +83,8 @@ def test_a_rise_keeps_the_ratio_of_energy_and_refill_until_v_hat_stops_it():
 
 def test_the_turning_refill_grows_with_the_memory_of_v_hat_and_falls_with_that_of_the_momentum():
     assert turning_refill(0.9, 0.999) == pytest.approx(20.0)
+    assert turning_refill(0.8, 0.99) == pytest.approx(12.99, abs=0.01)
+    assert turning_refill(0.95, 0.9) == pytest.approx(3.118, abs=0.001)
     assert turning_refill(0.9, 0.9) < turning_refill(0.9, 0.99) < turning_refill(0.9, 0.999)
     assert turning_refill(0.95, 0.99) < turning_refill(0.9, 0.99) < turning_refill(0.8, 0.99)
 

@@ -11,13 +11,13 @@ def test_a_kept_closure_keeps_the_variables_of_its_step():
     kept = []
     for step in range(3):
         batch = torch.full((2,), float(step))
-        kept.append(keep(step, 0.0, lambda: batch.sum(), 1.0))  # noqa: B023
+        kept.append(keep(step, 0.0, lambda: batch.sum()))  # noqa: B023
     assert [float(k.loss_now()) for k in kept] == [0.0, 2.0, 4.0]
 
 
 def test_a_kept_closure_sees_later_parameters():
     weight = torch.nn.Parameter(torch.ones(1))
-    kept = keep(1, 1.0, lambda: weight.sum(), 1.0)
+    kept = keep(1, 1.0, lambda: weight.sum())
     with torch.no_grad():
         weight.mul_(3.0)
     assert float(kept.loss_now().detach()) == 3.0
@@ -25,7 +25,7 @@ def test_a_kept_closure_sees_later_parameters():
 
 def test_what_is_no_plain_function_is_kept_as_it_is():
     bound = functools.partial(torch.tensor, 2.0)
-    assert keep(1, 0.0, bound, 1.0).loss_now is bound
+    assert keep(1, 0.0, bound).loss_now is bound
 
 
 def test_a_batch_that_is_not_finite_is_found_in_containers():
@@ -33,6 +33,6 @@ def test_a_batch_that_is_not_finite_is_found_in_containers():
         return lambda: batch
 
     good, bad = torch.ones(2), torch.tensor([1.0, float("inf")])
-    assert keep(1, 0.0, closure_of({"x": [good, (good,)]}), 1.0).has_finite_inputs()
-    assert not keep(1, 0.0, closure_of({"x": [good, (bad,)]}), 1.0).has_finite_inputs()
-    assert keep(1, 0.0, lambda: good, 1.0).has_finite_inputs()
+    assert keep(1, 0.0, closure_of({"x": [good, (good,)]})).has_finite_inputs()
+    assert not keep(1, 0.0, closure_of({"x": [good, (bad,)]})).has_finite_inputs()
+    assert keep(1, 0.0, lambda: good).has_finite_inputs()

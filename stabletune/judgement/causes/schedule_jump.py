@@ -11,13 +11,13 @@ NAME = "schedule jump"
 RANK = 2
 LEAST_RATIO = 1.4
 OVER_STEPS = 3
-REACH = 50
+REACH = 49
 AT_ONCE = 25
 OVER_USUAL_CHANGE = 4.0
 
 
 def find(onset: Onset) -> Finding | None:
-    """A rise of the learning rate by 1.4 or more within three steps, at most fifty steps before the onset.
+    """A rise of the learning rate by 1.4 or more within three steps, at most 49 steps before the onset.
 
     Within 25 steps the jump explains any spike; later only one that grew.
     """
@@ -42,7 +42,7 @@ def find_jump(onset: Onset) -> tuple[int, float, float] | None:
     A warm-up rises as much at every step: what counts rises four times faster than the steps before it.
     """
     rates = np.asarray(onset.history.learning_rates[: onset.step], dtype=np.float64)
-    for last in range(rates.size - 1, max(OVER_STEPS, rates.size - REACH) - 1, -1):
+    for last in range(rates.size - 1, max(OVER_STEPS, rates.size - REACH - 1) - 1, -1):
         before, after = float(rates[last - OVER_STEPS]), float(rates[last])
         if not (after >= LEAST_RATIO * before and rates[last] > rates[last - 1]):
             continue

@@ -6,10 +6,10 @@ import math
 
 from stabletune.judgement.finding import Finding
 from stabletune.judgement.onset import FAR, Onset
-from stabletune.judgement.rules import STALE
 
 NAME = "stale preconditioner"
 RANK = 5
+STALE = 10.0
 AT_EDGE = 0.93
 FAR_ABOVE = 1.2
 HESSIAN_RATIO = 1.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from stabletune.results.report.findings import Findings, Row, hyperparameters
@@ -25,10 +26,15 @@ def causes_section(findings: Findings) -> str:
     counts = Counter(row["cause"] for row in caused)
     rows = []
     for cause, n in counts.most_common():
-        worst = max((row for row in caused if row["cause"] == cause), key=lambda row: row["worst_spike_ratio"] or 0.0)
+        worst = max((row for row in caused if row["cause"] == cause), key=_height)
         cells = (cause, n, worst["trial"], worst["evidence"], worst["remedy"])
         rows.append([escape(cell) for cell in cells])
     return table(["cause", "trials", "for example trial", "evidence", "the one change"], rows) if rows else ""
+
+
+def _height(row: Row) -> float:
+    """How high the loss rose: without bound where it diverged."""
+    return math.inf if row["status"] == "diverged" else row["worst_spike_ratio"] or 0.0
 
 
 def proof_section(findings: Findings) -> str:
