@@ -62,6 +62,13 @@ class Measurement:
     foreseen_sharpness_ratio: float | None = None
     largest_logits: tuple[float, ...] | None = None
 
+    def completed_by(self, other: Measurement | None) -> Measurement:
+        """Return this measurement with what only ``other``, of the same step, has read."""
+        if other is None:
+            return self
+        missing = {name: value for name, value in vars(other).items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
 
 @dataclasses.dataclass(frozen=True)
 class WorkloadReference:

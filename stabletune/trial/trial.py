@@ -158,9 +158,10 @@ class Trial:
             measurement = monitor.step(loss, closure)
             has_reading = measurement is not None and measurement.sharpness_ratio is not None
             if watch.wants_reading(has_reading=has_reading):
-                measurement = monitor.measure(loss, closure)
-            elif measurement is None and watch.wants_glance():
-                measurement = monitor.glance(loss)
+                measurement = monitor.measure(loss, closure).completed_by(measurement)
+            if (measurement is None or measurement.oscillation_energy is None) and watch.wants_glance():
+                glance = monitor.glance(loss)
+                measurement = glance if measurement is None else measurement.completed_by(glance)
         except MeasurementError as error:
             # the losses alone can judge this run: it goes on with the signals that need no second derivative
             monitor.forgo_curvature()
