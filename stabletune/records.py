@@ -176,7 +176,7 @@ class Inspection:
     precise_loss: float | None = None
     lowest_precision: str | None = None
     largest_logits: tuple[float, ...] = ()
-    has_finite_inputs: bool = True
+    has_finite_inputs: bool | None = None
     is_repeat: bool = False
 
 

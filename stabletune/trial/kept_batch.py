@@ -19,10 +19,11 @@ class KeptBatch:
     loss_then: float
     loss_now: Callable[[], Tensor]
 
-    def has_finite_inputs(self) -> bool:
-        """Whether every number is finite in the tensors that the closure holds, nested in containers or not."""
+    def has_finite_inputs(self) -> bool | None:
+        """Whether every number is finite in the tensors that the closure holds; None where none are found in it."""
         cells = getattr(self.loss_now, "__closure__", None) or ()
-        return all(_is_finite(tensor) for cell in cells for tensor in _tensors(_content(cell)))
+        found = [tensor for cell in cells for tensor in _tensors(_content(cell))]
+        return all(map(_is_finite, found)) if found else None
 
 
 def keep(step: int, loss: float, closure: Callable[[], Tensor]) -> KeptBatch:

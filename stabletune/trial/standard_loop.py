@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from stabletune.errors import WorkloadError
 from stabletune.trial.training import Training
@@ -63,7 +64,10 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
 
 
 def _mean_loss(loss_of: LossOfBatch, batches: Sequence[Any]) -> Callable[[], torch.Tensor]:
-    return lambda: torch.stack([loss_of(batch) for batch in batches]).mean()
+    """The mean over micro-batches, of whose graphs one is held at a time, as in training."""
+    if len(batches) == 1:
+        return lambda: loss_of(batches[0])
+    return lambda: torch.stack([checkpoint(loss_of, batch, use_reentrant=False) for batch in batches]).mean()
 
 
 def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:

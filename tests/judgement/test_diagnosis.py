@@ -22,7 +22,9 @@ def test_each_episode_has_its_own_diagnosis():
 
 
 def test_a_divergence_outside_an_episode_has_one_and_one_that_a_spike_led_to_has_not():
-    (alone,) = diagnose(history_of([*calm(), math.nan]))
+    history = history_of([*calm(), math.nan])
+    history.inspections.append(look(math.nan, [math.nan], has_finite_inputs=True))
+    (alone,) = diagnose(history)
     assert (alone.step, alone.cause) == (ONSET, "precision or overflow")
     rates = [1e-3] * 300 + [1.0] * 5
     (led_to,) = diagnose(history_of([*calm(), 5.0, 50.0, 1e4, 1e9, math.inf], rates=rates))

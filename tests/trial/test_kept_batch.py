@@ -36,3 +36,7 @@ def test_a_batch_that_is_not_finite_is_found_in_containers():
     assert keep(1, 0.0, closure_of({"x": [good, (good,)]})).has_finite_inputs()
     assert not keep(1, 0.0, closure_of({"x": [good, (bad,)]})).has_finite_inputs()
     assert keep(1, 0.0, lambda: good).has_finite_inputs()
+
+
+def test_of_inputs_that_a_closure_does_not_hold_nothing_is_said():
+    assert keep(1, 0.0, functools.partial(torch.tensor, float("nan"))).has_finite_inputs() is None

@@ -112,6 +112,30 @@ def test_a_batch_with_a_bad_value_is_told_from_an_overflow_in_the_standard_loop(
     assert not result.inspections[0].has_finite_inputs
 
 
+def test_accumulated_batches_are_looked_at_as_the_one_that_they_make_up(tmp_path):
+    code = """
+        import torch
+        from stabletune import Training
+
+        def build(seed, device, *, parts=1):
+            torch.manual_seed(0)
+            model = torch.nn.Linear(4, 1)
+            batches = [(torch.randn(16, 4), torch.randn(16, 1)) for _ in range(40)]
+            batches[30] = (batches[30][0], 50 + batches[30][1])
+            pieces = [(x[i::parts], y[i::parts]) for x, y in batches for i in range(parts)]
+            loss_fn = lambda m, b: (m(b[0]) - b[1]).square().mean()
+            return Training(model=model, loss_fn=loss_fn, batches=pieces, accumulate=parts)
+    """
+    whole, parted = (
+        run_trial(spec_of_file(tmp_path, code, steps=60, stops_on_spike=False, workload_args={"parts": parts}))
+        for parts in (1, 4)
+    )
+    (seen,), (other,) = whole.inspections[:1], parted.inspections[:1]
+    assert (seen.step, other.step) == (31, 31) and seen.suspect.gradient_norm > 10 * seen.others[-1].gradient_norm
+    for a, b in zip((seen.suspect, *seen.others), (other.suspect, *other.others), strict=True):
+        assert (a.loss, a.gradient_norm or 0.0) == pytest.approx((b.loss, b.gradient_norm or 0.0), rel=1e-5)
+
+
 def test_an_output_too_large_for_float16_is_told_by_float64(tmp_path):
     code = """
         import torch

@@ -33,8 +33,8 @@ def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
     if look is None or look.precise_loss is None or not math.isfinite(look.precise_loss) or look.precise_loss <= 0:
         return None
     loss, precise = look.suspect.loss, look.precise_loss
-    is_off = not math.isfinite(loss) or abs(math.log(max(loss, 1e-300) / precise)) >= PRECISE_SHARE * onset.jump
-    if not is_off:
+    is_undone = not math.isfinite(loss) or math.log(max(loss, 1e-300) / precise) >= PRECISE_SHARE * onset.jump
+    if not is_undone:
         return None
     evidence = (
         f"the batch of step {look.suspect.step} has loss {loss + onset.floor:.4g} as computed, and "
@@ -72,17 +72,17 @@ def _has_norm_before(onset: Onset, step: int) -> bool:
 
 
 def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
-    """Not finite one step after a loss like those before; a batch that is not finite itself is another cause."""
+    """Not finite one step after a loss like those before, on a batch that was looked at and is finite itself."""
     if onset.is_finite or onset.step < 2 or find_jump(onset) is not None:
         return None
     before = float(onset.losses[onset.step - 2])
     if not before <= NORMAL_LOSS * onset.usual_loss:
         return None
-    if look is not None and not look.has_finite_inputs:
+    if look is None:
         return None
-    is_suspect_finite = look is not None and math.isfinite(look.suspect.loss)
-    if look is not None and not is_suspect_finite and any(math.isfinite(other.loss) for other in look.others):
-        return None
+    if not math.isfinite(look.suspect.loss):
+        if not look.has_finite_inputs or any(math.isfinite(other.loss) for other in look.others):
+            return None
     evidence = (
         f"the loss went from {before + onset.floor:.4g} (usual: {onset.usual_loss + onset.floor:.4g}) to "
         f"{onset.history.losses[onset.step - 1]} in one step, without growing before"

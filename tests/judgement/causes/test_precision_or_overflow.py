@@ -26,8 +26,9 @@ def test_a_finite_loss_is_imprecise_if_float64_undoes_half_of_its_jump():
     history = blow()
     history.inspections.append(look(5.0, [5.0], precise_loss=1.1))
     assert find(Onset(history, ONSET)) is not None
-    history.inspections[0] = look(5.0, [5.0], precise_loss=4.9)
-    assert find(Onset(history, ONSET)) is None
+    for undoes_little in (4.9, 25.0):
+        history.inspections[0] = look(5.0, [5.0], precise_loss=undoes_little)
+        assert find(Onset(history, ONSET)) is None
 
 
 @pytest.mark.parametrize("norm", [math.inf, math.nan])
@@ -38,7 +39,8 @@ def test_a_gradient_that_stops_being_finite_before_the_loss_does(norm):
 
 
 def test_a_usual_loss_that_is_infinite_one_step_later():
-    assert "in one step, without growing before" in find(diverged()).evidence
+    seen = look(math.inf, [math.inf], precise_loss=math.inf, has_finite_inputs=True)
+    assert "in one step, without growing before" in find(diverged(seen)).evidence
 
 
 @pytest.mark.parametrize(
@@ -47,9 +49,18 @@ def test_a_usual_loss_that_is_infinite_one_step_later():
         diverged(before=(2.0, 8.0, 100.0)),
         diverged(look(math.inf, [1.0], precise_loss=math.inf)),
         diverged(look(math.inf, [math.inf], precise_loss=math.inf, has_finite_inputs=False)),
+        diverged(look(math.inf, [math.inf], precise_loss=math.inf, has_finite_inputs=None)),
+        diverged(),
         Onset(blow(), ONSET),
     ],
-    ids=["it grew before", "others are finite", "the batch is not finite", "the loss is finite"],
+    ids=[
+        "it grew before",
+        "others are finite",
+        "the batch is not finite",
+        "the batch is not seen",
+        "nothing is seen",
+        "the loss is finite",
+    ],
 )
 def test_without_its_evidence_the_arithmetic_is_not_blamed(onset):
     assert find(onset) is None
@@ -83,4 +94,5 @@ def test_losses_are_shown_as_they_are_not_above_their_floor():
     history = history_of([*calm(), math.nan], [*calm(), math.nan])
     history.losses[:] = [loss - 10.0 for loss in history.losses]
     history.spikes.loss_floor = -10.0
+    history.inspections.append(look(math.nan, [math.nan], has_finite_inputs=True))
     assert "the loss went from -8.99 (usual: -8.995) to nan" in find(Onset(history, ONSET)).evidence
