@@ -41,7 +41,8 @@ def main() -> None:
     for title, seeds, signals in SETTINGS[:1] if options.quick else SETTINGS:
         name = f"{'-'.join(map(str, signals))}.pkl"
         if options.replay:
-            outcomes = [outcome(c, replayed(r)) for c, r in pickle.loads((options.replay / name).read_bytes())]
+            kept_runs = pickle.loads((options.replay / name).read_bytes())
+            outcomes = [outcome(case, replayed(result), twin) for case, result, twin in kept_runs]
         else:
             kept = options.keep and options.keep / name
             cases = [case for case in all_cases(1 if options.quick else seeds) if options.only in (None, case.group)]
@@ -64,8 +65,9 @@ def _run(cases: Sequence[Case], signals: dict[str, Any], keep: Path | None) -> l
     found, results, started = [], [], time.monotonic()
     for number, case in enumerate(cases, start=1):
         result = run_trial(case.spec(**signals))
-        found.append(outcome(case, result))
-        results.append((case, result))
+        twin = run_trial(case.twin.spec(**signals)) if case.twin else None
+        found.append(outcome(case, result, twin))
+        results.append((case, result, twin))
         last = found[-1]
         print(f"{number}/{len(cases)} {case.task} {case.cause} {case.strength:g}: {last.named}", file=sys.stderr)
     print(f"{len(cases)} runs in {time.monotonic() - started:.0f} s", file=sys.stderr)

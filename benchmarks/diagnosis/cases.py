@@ -14,6 +14,7 @@ from stabletune.records import UNEXPLAINED, TrialSpec, WorkloadReference
 AT = 200
 NEVER = 10**9
 STALE = "stale preconditioner"
+FOLLOWING_BETA2 = 0.9
 RATES = {"modular_division": 2e-3, "breast_cancer": 2e-3}
 OF_TOKENS = ("char_lm", "modular_division")
 OF_LOGITS = (
@@ -56,6 +57,11 @@ class Case:
     def expected(self) -> str:
         """The name of the cause."""
         return self.cause.partition(":")[0]
+
+    @property
+    def twin(self) -> Case | None:
+        """The same run with a v-hat that follows its gradients, where the cause is to be that it does not."""
+        return dataclasses.replace(self, beta2=FOLLOWING_BETA2) if self.cause == STALE else None
 
     @property
     def group(self) -> str:

@@ -16,6 +16,7 @@ from stabletune.judgement.spikes import SpikeDetector
 from stabletune.records import UNEXPLAINED, TrialResult
 
 NO_SPIKE = "no spike"
+NOT_SHOWN = "spike with beta2 .9 too"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Outcome:
 
     @property
     def is_scored(self) -> bool:
-        """Whether the fault made the loss spike at all."""
-        return self.named != NO_SPIKE
+        """Whether the loss spiked, and not without the fault as well."""
+        return self.named not in (NO_SPIKE, NOT_SHOWN)
 
     @property
     def is_right(self) -> bool:
@@ -43,9 +44,11 @@ class Outcome:
         return self.is_scored and not self.is_right and self.named != UNEXPLAINED
 
 
-def outcome(case: Case, result: TrialResult) -> Outcome:
-    """Take the first diagnosis at or after the injection."""
+def outcome(case: Case, result: TrialResult, twin: TrialResult | None) -> Outcome:
+    """Take the first diagnosis at or after the injection; none if the run's twin without the fault spiked as well."""
     begins = case.at if case.at < NEVER else 0
+    if twin is not None and result.is_spiky and twin.is_spiky:
+        return Outcome(case, NOT_SHOWN, result.status, result.overhead)
     named = next((found.cause for found in result.diagnoses if found.step >= begins), NO_SPIKE)
     return Outcome(case, named, result.status, result.overhead)
 
@@ -65,10 +68,10 @@ def summary(outcomes: Sequence[Outcome], title: str) -> str:
     scored = [found for found in outcomes if found.is_scored]
     causes = [cause.NAME for cause in load_causes()] + [UNEXPLAINED]
     counts = Counter((found.case.expected, found.named) for found in outcomes)
-    head = ["injected", "runs", *causes, NO_SPIKE]
+    head = ["injected", "runs", *causes, NO_SPIKE, NOT_SHOWN]
     lines = [f"### {title}", "", _row(head), _row(["---"] + ["---:"] * (len(head) - 1))]
     for cause in causes:
-        row = [counts[cause, named] for named in (*causes, NO_SPIKE)]
+        row = [counts[cause, named] for named in head[2:]]
         lines.append(_row([cause, str(sum(row)), *(str(n) if n else "" for n in row)]))
     n_right, n_wrong = sum(f.is_right for f in scored), sum(f.is_wrong for f in scored)
     n_open = len(scored) - n_right - n_wrong
