@@ -44,8 +44,8 @@ def main() -> None:
     tasks = options.tasks or (list(TASKS) if options.full else SLICE_TASKS)
     methods = options.methods or (METHODS if options.full else SLICE_METHODS)
     n_seeds = options.seeds or (FULL_SEEDS if options.full else SLICE_SEEDS)
-    jobs: list[Job] = [(task, "oracle", 0) for task in tasks]
-    jobs += [(task, method, seed) for seed in range(n_seeds) for task in tasks for method in methods]
+    jobs: list[Job] = [(task, method, seed) for seed in range(n_seeds) for task in tasks for method in methods]
+    jobs += [(task, "oracle", 0) for task in tasks]
     found = _run(jobs, options.kept, n_jobs=options.jobs)
     text = tables(found)
     print(text)
