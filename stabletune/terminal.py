@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from stabletune.hyperparameters import default_settings
 from stabletune.judgement.rules import EDGE
 from stabletune.judgement.spikes import olmo_spike_score
 from stabletune.records import Diagnosis, TrialResult, TrialSpec
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 14
 SECONDS_BETWEEN_LINES = 1.0
 SPIKES_SHOWN = 3
+BEFORE_A_SPIKE = 100
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
 
 
@@ -70,7 +72,7 @@ class PlainLines(Listener):
 
     def on_result(self, result: TrialResult) -> None:
         """One line with the settings, the outcome and the reason."""
-        self._say(f"{_name(result.spec)}: {_settings(result.spec.params)}: {result.status}: {result.reason}")
+        self._say(f"{_name(result.spec)}: {_settings(result.spec)}: {result.status}: {result.reason}")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
@@ -209,13 +211,14 @@ def comparison_summary(comparison: Comparison) -> str:
 
 
 def trial_summary(result: TrialResult) -> str:
-    """What ``stabletune trial`` ends with."""
-    lines = [f"{result.status}: {result.reason}"]
+    """What ``stabletune trial`` ends with: readings first, the verdict last, where a terminal shows it."""
+    lines = [*_readings(result), f"{result.status}: {result.reason}"]
     if result.objective is not None:
         lines.append(f"{result.spec.metric}: {result.objective:.6g}")
     lines += _forecast(result)
     why = {found.step: found for found in result.diagnoses}
-    for e in result.episodes[:SPIKES_SHOWN]:
+    worst = max(result.episodes, key=lambda e: e.worst_ratio, default=None)
+    for e in (e for n, e in enumerate(result.episodes) if n < SPIKES_SHOWN or e is worst):
         lines.append(
             f"spike at step {e.start}: {e.worst_ratio:.3g} times its median, severity {e.severity:.3g}, "
             f"{e.steps_lost} steps lost"
@@ -224,17 +227,28 @@ def trial_summary(result: TrialResult) -> str:
     if len(result.episodes) > SPIKES_SHOWN:
         starts = {e.start for e in result.episodes}
         counts = Counter(found.cause for found in result.diagnoses if found.step in starts).most_common()
-        lines.append(f"{len(result.episodes)} spikes: " + ", ".join(f"{cause} {n}" for cause, n in counts))
+        causes = ", ".join(f"{cause} {n}" for cause, n in counts)
+        lines.append(f"{len(result.episodes)} spikes in all, each in diagnoses.jsonl with --output: {causes}")
     lines += _diagnosis(why.get(result.steps) if result.status == "diverged" else None)
     finite = [loss for loss in result.losses.tolist() if math.isfinite(loss)]
-    lines.append(f"OLMo spike score: {olmo_spike_score(finite):.3%}")
-    readings = [m for m in result.measurements if m.sharpness_ratio is not None]
-    for m in readings[:: max(1, len(readings) // 20)]:
-        lines.append(
-            f"step {m.step:>6}  loss {m.loss:<11.4g} sharpness_ratio {m.sharpness_ratio:<8.3f} "
-            f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}{_if_read(' sharpness ', m.sharpness)}"
-        )
+    score = olmo_spike_score(finite)
+    lines.append(f"OLMo spike score (share of steps 7 deviations above the last 1,000 losses): {score:.3%}")
     return "\n".join(lines)
+
+
+def _readings(result: TrialResult) -> list[str]:
+    """Some twenty readings of S over the run, and the highest in the hundred steps before each spike."""
+    readings = [m for m in result.measurements if m.sharpness_ratio is not None]
+    shown = {m.step for m in readings[:: max(1, len(readings) // 20)]}
+    for e in result.episodes:
+        before = [m for m in readings if e.start - BEFORE_A_SPIKE <= m.step <= e.start]
+        shown |= {m.step for m in before if m.sharpness_ratio == max(r.sharpness_ratio or 0.0 for r in before)}
+    return [
+        f"step {m.step:>6}  loss {m.loss:<11.4g} sharpness_ratio {m.sharpness_ratio:<8.3f} "
+        f"v_hat_staleness {_short(m.v_hat_staleness, '.3g')}{_if_read(' sharpness ', m.sharpness)}"
+        for m in readings
+        if m.step in shown
+    ]
 
 
 def _forecast(result: TrialResult) -> list[str]:
@@ -247,7 +261,10 @@ def _forecast(result: TrialResult) -> list[str]:
     ):
         return []
     when = f", if so about step {result.expected_onset:.0f}" if result.expected_onset < result.spec.full_steps else ""
-    return [f"forecast: {result.risk:.0%} that these settings spike before step {result.spec.full_steps}{when}"]
+    return [
+        f"forecast: risk {result.risk:.2f} of a spike before step {result.spec.full_steps}{when}; compare it between "
+        "settings, workloads differ in how many of the same risk spike"
+    ]
 
 
 def _diagnosis(found: Diagnosis | None) -> list[str]:
@@ -261,8 +278,12 @@ def _name(spec: TrialSpec) -> str:
     return f"{spec.number if spec.purpose == 'confirmation' else spec.purpose} seed {spec.seed}"
 
 
-def _settings(params: Mapping[str, Any]) -> str:
-    return f"lr {params['lr']:.3g}, beta2 {params['beta2']:.4g}"
+def _settings(spec: TrialSpec) -> str:
+    """lr, beta2, whatever else is not torch's default, and the workload's arguments."""
+    usual = default_settings()
+    others = {name: value for name, value in spec.params.items() if usual.get(name) != value}
+    shown = {name: spec.params[name] for name in ("lr", "beta2")} | others | dict(spec.workload_args)
+    return ", ".join(f"{name} {_value(value)}" for name, value in shown.items())
 
 
 def _short(value: float | None, form: str) -> str:

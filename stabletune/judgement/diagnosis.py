@@ -41,7 +41,7 @@ def _leads_to(episodes: Sequence[Episode], step: int) -> bool:
 
 def _what_is_missing(onset: Onset) -> str:
     if onset.is_sudden:
-        return f"the rise came in one step ({onset.sudden_share:.0%} of it){_what_was_compared(onset)}."
+        return f"the rise came in one step ({min(1.0, onset.sudden_share):.0%} of it){_what_was_compared(onset)}."
     readings = onset.readings(onset.step - 100, onset.step)
     if not readings:
         return f"the rise grew over several steps, but S was not read in the 100 before step {onset.step}."
@@ -68,4 +68,8 @@ def _what_was_compared(onset: Onset) -> str:
 
 def _closer_look(onset: Onset) -> str:
     first = max(1, onset.step - 100)
+    if onset.history.spec.every == 1:
+        return (
+            f"Every step was measured already: look at the data of step {onset.step} and at what the loop does there."
+        )
     return f"Run again with signals: {{every: 1}} up to step {onset.step}, and look at the steps from {first} on."

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,15 @@ SUDDEN_SHARE = 0.6
 UNDONE_SHARE = 0.8
 CHANGE_V = ("second_moment_clip", "second_moment_reset", "amsgrad")
 WITH_LOSS = 0.1  # of log rise of the loss: an oscillation has its square
+
+
+class Climb(NamedTuple):
+    """What moved log S between two steps: the Hessian, and the rest, which is v̂ and the learning rate."""
+
+    by_hessian: float
+    by_rest: float
+    since: int
+    until: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +180,8 @@ class Onset:
         return 0.5 * math.log(then / now) if then > 0 and now > 0 else 0.0
 
     @functools.cached_property
-    def climb(self) -> tuple[float, float, int] | None:
-        """What moved log S lately: the Hessian's part, the part of v̂ and the learning rate, and since which step.
+    def climb(self) -> Climb | None:
+        """What moved log S lately: the Hessian's part, the part of v̂ and the learning rate, and between which steps.
 
         Σ log(S_i / foreseen_i) and Σ log(foreseen_i / S_{i-1}) over the readings i of the last 60 steps, or the last
         reading alone. None where that is more than 100 steps younger than the one before: of no recent move it tells.
@@ -183,7 +193,7 @@ class Onset:
             return None
         hessian = sum(math.log(_ratio(b) / _foreseen(b)) for _, b in told)
         other = sum(math.log(_foreseen(b) / _ratio(a)) for a, b in told)
-        return hessian, other, told[0][0].step
+        return Climb(hessian, other, told[0][0].step, told[-1][1].step)
 
     def readings(self, first: int, last: int) -> list[Measurement]:
         """The measurements of S between two steps, both included."""

@@ -158,6 +158,7 @@ class _Driver:
                 self._proof.runs,
                 n_sent=self._proof.n_sent,
                 all_diverged=self._search.all_diverged,
+                diagnoses=self._search.diagnoses,
             )
             return StudyResult("nothing_survived", message, self._folder.path, n_trials)
         proof = Proof(

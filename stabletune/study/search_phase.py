@@ -113,6 +113,12 @@ class SearchPhase:
         return all(attributes["row"]["status"] == "diverged" for attributes in self._finished)
 
     @property
+    def diagnoses(self) -> list[tuple[str, str]]:
+        """Cause and remedy of the worst spike of each trial that had one."""
+        rows = [attributes["row"] for attributes in self._finished]
+        return [(row["cause"], row["remedy"]) for row in rows if row.get("cause")]
+
+    @property
     def steps_spent(self) -> int:
         """Optimizer steps of the search's finished trials."""
         return sum(attributes["row"]["steps"] for attributes in self._finished)

@@ -1,5 +1,6 @@
 """One diagnosis for each spike; unexplained where no evidence is."""
 
+import dataclasses
 import math
 
 import pytest
@@ -35,6 +36,13 @@ def test_a_blow_without_any_other_sign_is_unexplained_and_says_so():
     (found,) = diagnose(blow())
     assert found.cause == "unexplained" and "came in one step" in found.evidence
     assert "every: 1" in found.remedy
+
+
+def test_where_every_step_was_measured_no_closer_measuring_is_advised():
+    history = blow()
+    history.spec = dataclasses.replace(history.spec, every=1, overhead=None)
+    (found,) = diagnose(history)
+    assert "every" not in found.remedy and f"look at the data of step {ONSET}" in found.remedy
 
 
 def test_a_growth_without_readings_says_which_are_missing():

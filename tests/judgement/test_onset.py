@@ -58,10 +58,10 @@ def test_the_stalest_step_is_where_the_gradients_were_smallest_against_v_hat():
 def test_the_climb_splits_log_s_into_the_hessian_and_the_rest():
     history = growth()
     history.measurements += [reading(260, 0.5), reading(280, 0.9, foreseen=0.6), reading(300, 1.2, foreseen=1.0)]
-    by_hessian, by_rest, since = Onset(history, ONSET).climb
+    by_hessian, by_rest, since, until = Onset(history, ONSET).climb
     assert by_hessian == pytest.approx(math.log(0.9 / 0.6 * 1.2 / 1.0))
     assert by_rest == pytest.approx(math.log(0.6 / 0.5 * 1.0 / 0.9))
-    assert since == 260
+    assert (since, until) == (260, 300)
     assert by_hessian + by_rest == pytest.approx(math.log(1.2 / 0.5))
 
 

@@ -15,6 +15,7 @@ NAME = "precision or overflow"
 RANK = 0
 PRECISE_SHARE = 0.5
 NORMAL_LOSS = 3.0
+MOST_GROWN = 100.0  # of the usual loss: one that grew further had diverged before its format ended
 STEPS_BEFORE = 3
 _WIDER = {"float16": "bfloat16", "bfloat16": "float32"}
 
@@ -33,7 +34,10 @@ def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
     if look is None or look.precise_loss is None or not math.isfinite(look.precise_loss) or look.precise_loss <= 0:
         return None
     loss, precise = look.suspect.loss, look.precise_loss
-    is_undone = not math.isfinite(loss) or math.log(max(loss, 1e-300) / precise) >= PRECISE_SHARE * onset.jump
+    if math.isfinite(loss):
+        is_undone = math.log(max(loss, 1e-300) / precise) >= PRECISE_SHARE * onset.jump
+    else:
+        is_undone = precise <= MOST_GROWN * onset.usual_loss
     if not is_undone:
         return None
     evidence = (

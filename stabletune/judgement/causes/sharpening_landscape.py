@@ -50,13 +50,13 @@ def _at_once(onset: Onset) -> Finding | None:
 
 def _apart(onset: Onset, highest: Measurement) -> str | None:
     assert onset.climb is not None
-    by_hessian, by_rest, since = onset.climb
+    by_hessian, by_rest, since, until = onset.climb
     if by_hessian < math.log(HESSIAN_RATIO):
         return None
     return (
-        f"since step {since} the raw curvature raised sharpness_ratio {math.exp(by_hessian):.3g} times, v_hat and the "
-        f"learning rate changed it {math.exp(by_rest):.3g} times; it reached {highest.sharpness_ratio:.3g} at step "
-        f"{highest.step}."
+        f"between steps {since} and {until} the raw curvature raised sharpness_ratio {math.exp(by_hessian):.3g} times, "
+        f"v_hat and the learning rate changed it {math.exp(by_rest):.3g} times; it reached "
+        f"{highest.sharpness_ratio:.3g} at step {highest.step}."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from typing import Any, Literal
 from stabletune.config import Config
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.judgement.objective import over_seeds, ratio_to_baseline
+from stabletune.records import UNEXPLAINED
 from stabletune.results.binomial import spiky_run_rate_upper
 from stabletune.results.recommendation import Recommendation, settings_from
 from stabletune.study.proof.candidates import Candidate
@@ -73,19 +76,25 @@ def recommend(config: Config, proof: Proof) -> Recommendation:
 
 
 def explain_failure(
-    config: Config, candidates: list[Candidate], runs: list[ProofRun], *, n_sent: int, all_diverged: bool
+    config: Config,
+    candidates: list[Candidate],
+    runs: list[ProofRun],
+    *,
+    n_sent: int,
+    all_diverged: bool,
+    diagnoses: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """One sentence or two on why nothing is recommended, with what came closest."""
+    """One sentence or two on why nothing is recommended, with what came closest.
+
+    ``diagnoses``: cause and remedy of each search trial that spiked.
+    """
     if all_diverged:
         return (
             "Every trial's loss became nan or infinite, the baseline's too. "
             "Check the data and the loss with `stabletune trial` before searching."
         )
     if not candidates:
-        return (
-            "No trial completed without a spike, so nothing was sent to the proof. "
-            "Lower lr.low or beta2.low in the search space, or search a clipping threshold."
-        )
+        return f"No trial completed without a spike, so nothing was sent to the proof. {_advice(config, diagnoses)}"
     proofs = [run for run in runs if run.purpose == "confirmation"] or list(runs)
     closest = max(proofs, key=lambda run: _runs_survived(proofs, run.candidate) + run.steps / config.budget.full_steps)
     n_clean = _runs_survived(proofs, closest.candidate)
@@ -95,6 +104,18 @@ def explain_failure(
         f"Trial {closest.candidate} came closest: {n_clean} clean of {config.budget.confirm_seeds} seeds, "
         f"then seed {lost.seed} ended with {lost.reason}"
     )
+
+
+def _advice(config: Config, diagnoses: Sequence[tuple[str, str]]) -> str:
+    """What most diagnoses say, if any cause was found; else where the search space can be widened."""
+    known = [(cause, remedy) for cause, remedy in diagnoses if cause != UNEXPLAINED]
+    if known:
+        (cause, n), *_ = Counter(cause for cause, _ in known).most_common(1)
+        remedy = next(remedy for found, remedy in known if found == cause)
+        return f"Of {len(diagnoses)} spikes looked at, {n} were diagnosed as {cause}. In the first of them: {remedy}"
+    lower = [f"{name}.low" for name in ("lr", "beta2") if name in config.search_space.ranges]
+    wider = f"Lower {' or '.join(lower)} in the search space" if lower else "Search lr and beta2"
+    return f"{wider}, or give them more steps of warm-up."
 
 
 def _runs_survived(proofs: list[ProofRun], candidate: int) -> int:

@@ -10,8 +10,9 @@ RANK = 2
 
 
 def verdict(history: History) -> Verdict | None:
-    """Stopped on the finding of ``judgement.rules.imminent_spike``."""
-    if not history.spec.predicts:
+    """Stopped on the finding of ``judgement.rules.imminent_spike``, unless a spike that stops the trial is there."""
+    is_there = history.spec.stops_on_spike and bool(history.spikes.episodes)
+    if not history.spec.predicts or is_there:
         return None
     finding = imminent_spike(history)
     if finding is None:

@@ -66,6 +66,10 @@ def test_without_its_evidence_the_arithmetic_is_not_blamed(onset):
     assert find(onset) is None
 
 
+def test_a_loss_that_had_left_for_ever_before_its_format_ended_is_no_matter_of_precision():
+    assert find(diverged(look(math.inf, [math.inf], precise_loss=1e38, has_finite_inputs=True), before=(50.0,))) is None
+
+
 def test_a_jump_of_the_learning_rate_comes_first():
     history = history_of([*calm(), math.inf], rates=[1e-3] * (ONSET - 1) + [1.0])
     assert find(Onset(history, ONSET)) is None
