@@ -9,7 +9,7 @@ PEERS := .venv-bench
 PEERS_READY := $(PEERS)/.ready
 MODULES := $(sort $(shell find stabletune -name "*.py"))
 
-.PHONY: help setup demo test check bench bench-signals bench-diagnosis corpus prediction reproduce docs gpu-check
+.PHONY: help setup demo test check bench bench-signals bench-diagnosis bench-search bench-search-full corpus prediction reproduce docs gpu-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -47,6 +47,12 @@ bench-signals: $(PEERS_READY) ## Compare the signals with other tools in one run
 
 bench-diagnosis: $(READY) ## Inject causes of spikes and count how often each is named; OPTIONS=--quick
 	$(BIN)/python -W ignore -m benchmarks.diagnosis $(OPTIONS)
+
+bench-search: $(READY) ## Compare searches by the training steps they take: a slice, kept and resumed
+	$(BIN)/python -W ignore -m benchmarks.search $(OPTIONS)
+
+bench-search-full: $(READY) ## Every workload, tuner and seed: hours, in as many pieces as one likes
+	$(BIN)/python -W ignore -m benchmarks.search --full $(OPTIONS)
 
 # a tool that cannot be installed becomes a row of the tables that says so
 $(PEERS_READY): benchmarks/signals/requirements.txt

@@ -16,13 +16,14 @@ from examples.paper.findings import MISSED, table
 def main(arguments: list[str] | None = None) -> int:
     """Run the items asked for, print each table as it comes, and write the document."""
     parser = argparse.ArgumentParser(prog="python -m examples.paper", description=__doc__)
-    parser.add_argument(
-        "items", nargs="*", type=int, choices=[[], *ITEMS], metavar="ITEM", help="1 to 7; all by default"
-    )
+    parser.add_argument("items", nargs="*", type=int, metavar="ITEM", help="1 to 7; all by default")
     parser.add_argument("--full", action="store_true", help="more seeds, longer horizons, a finer plane")
     parser.add_argument("--output", type=Path, default=Path("docs"), help="where reproduction.md and figures/ go")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one experiment each")
     options = parser.parse_args(arguments)
+    unknown = [str(n) for n in options.items if n not in ITEMS]
+    if unknown:
+        parser.error(f"ITEM: must be one of {', '.join(map(str, ITEMS))}, but got {', '.join(unknown)}")
     wanted = options.items or list(ITEMS)
     outcomes = load_outcomes(options.output)
     context = multiprocessing.get_context("spawn")
