@@ -35,8 +35,8 @@ def find(onset: Onset) -> Finding | None:
         has_moved = (highest.sharpness_ratio or 0.0) > FAR_ABOVE
     else:
         has_moved = climb.by_hessian > math.log(HESSIAN_RATIO)
-        between = f"between steps {climb.since} and {climb.until}"
-        stayed = f", of which the raw curvature made {math.exp(climb.by_hessian):.3g} times {between}"
+        moved = f"{math.exp(climb.by_hessian):.3g} times between steps {climb.since} and {climb.until}"
+        stayed = f", and the raw curvature changed it {moved}"
     if has_moved:
         return None
     return Finding(

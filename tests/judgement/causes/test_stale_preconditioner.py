@@ -16,7 +16,7 @@ def read(history, readings=EDGE):
 
 def test_a_growth_at_the_edge_with_a_stale_v_hat_is_named_with_its_numbers():
     finding = find(read(growth(quiet=0.05)))
-    assert "sharpness_ratio was 1.03 at step 298, of which the raw curvature made 1.01 times" in finding.evidence
+    assert "sharpness_ratio was 1.03 at step 298, and the raw curvature changed it 1.01 times" in finding.evidence
     assert "between steps 280 and 298" in finding.evidence
     assert "the instability grew over several steps" in finding.evidence
     assert finding.remedy.startswith("Lower beta2 from 0.999 to 0.9;")

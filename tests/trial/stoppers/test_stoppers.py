@@ -5,6 +5,7 @@ import pytest
 
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
+from stabletune.records import Episode
 from stabletune.trial.stoppers import imminent_spike, load_stoppers, loss_spike, non_finite_loss, slow_progress
 from tests.judgement.histories import growing_oscillation
 from tests.trial.specs import quadratic_spec
@@ -66,6 +67,17 @@ def test_where_prediction_is_switched_off_an_oscillation_stops_nothing():
         imminent_spike.verdict(dataclasses.replace(history, spec=dataclasses.replace(history.spec, predicts=False)))
         is None
     )
+
+
+def test_a_spike_that_has_begun_is_the_reason_and_not_its_prediction():
+    history = growing_oscillation()
+    history.spikes.episodes.append(Episode(start=210, end=210, worst_ratio=2.0, severity=1.0, steps_lost=1))
+    stopping, watching = (
+        dataclasses.replace(history, spec=dataclasses.replace(history.spec, stops_on_spike=stops))
+        for stops in (True, False)
+    )
+    assert imminent_spike.verdict(stopping) is None
+    assert imminent_spike.verdict(watching) is not None
 
 
 def test_a_slow_trial_is_pruned_at_the_step_of_its_limit_only():
