@@ -72,7 +72,8 @@ def trial(
     """Run the baseline, or other settings, once in this process with its signals shown live."""
     with _errors_as_exit_codes():
         from stabletune.single_trial import run_single_trial
-        from stabletune.terminal import trial_summary, watching
+        from stabletune.summaries import trial_summary
+        from stabletune.terminal import watching
 
         with watching(quiet=False, shows_signals=True) as listener, contextlib.redirect_stdout(sys.stderr):
             result = run_single_trial(config, param or (), steps=steps, seed=seed, output=output, listener=listener)
@@ -92,7 +93,8 @@ def compare(
     """Run recommended settings and baseline side by side on fresh seeds."""
     with _errors_as_exit_codes():
         from stabletune.study.compare import compare as run_comparison
-        from stabletune.terminal import comparison_summary, watching
+        from stabletune.summaries import comparison_summary
+        from stabletune.terminal import watching
 
         with watching(quiet=False) as listener, contextlib.redirect_stdout(sys.stderr):
             comparison = run_comparison(run_dir, n_seeds=seeds, steps=steps, listener=listener, executor=executor)
@@ -149,7 +151,7 @@ def _print_result(result: StudyResult, *, as_json: bool) -> None:
         content: dict[str, Any] = nothing if recommendation is None else recommendation.to_dict()
         print(json.dumps(finite_or_none(content), allow_nan=False))
         return
-    from stabletune.terminal import study_summary
+    from stabletune.summaries import study_summary
 
     print(study_summary(result))
 

@@ -21,6 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("cli",),
     ("catalog", "single_trial", "terminal"),
+    ("summaries",),
     ("study",),
     ("trial", "results"),
     ("monitor",),

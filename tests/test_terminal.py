@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stabletune.records import Diagnosis, Episode, Measurement, Progress, TrialResult
-from stabletune.terminal import SignalLines, trial_summary
+from stabletune.records import Progress, TrialResult
+from stabletune.terminal import PlainLines, SignalLines
 from tests.trial.specs import quadratic_spec
 
 
@@ -19,53 +19,14 @@ def test_raw_sharpness_is_shown_where_it_was_read(value, shown):
         )
     )  # fmt: skip
     assert text.getvalue().rstrip().endswith(f"v_hat_staleness 2{shown and ', '}{shown}")
-    reading = Measurement(step=1, loss=0.5, lr=0.1, sharpness_ratio=0.75, v_hat_staleness=2.0, sharpness=value)
-    result = TrialResult(
-        spec=quadratic_spec(), status="completed", reason="", losses=np.ones(20), measurements=(reading,)
+
+
+def test_a_line_has_every_setting_that_is_not_the_default():
+    text = io.StringIO()
+    spec = quadratic_spec(params={"lr": 0.01, "amsgrad": True, "max_grad_norm": 0.3})
+    PlainLines(Console(file=text, width=300)).on_result(
+        TrialResult(spec=spec, status="completed", reason="done", losses=np.ones(20))
     )
-    assert trial_summary(result).splitlines()[0].endswith(f"v_hat_staleness 2{shown and ' '}{shown}")
-
-
-@pytest.mark.parametrize(
-    ("onset", "shown"),
-    [
-        (420.0, "forecast: risk 0.62 of a spike before step 900, if so about step 420;"),
-        (2000.0, "forecast: risk 0.62 of a spike before step 900;"),
-    ],
-)
-def test_a_clean_trial_that_is_shorter_than_the_horizon_ends_with_its_forecast(onset, shown):
-    spec = quadratic_spec(full_steps=900)
-    result = TrialResult(
-        spec=spec, status="completed", reason="", losses=np.ones(200), risk=0.617, expected_onset=onset
-    )
-    assert any(line.startswith(shown) for line in trial_summary(result).splitlines())
-    whole = TrialResult(spec=spec, status="completed", reason="", losses=np.ones(900), risk=0.6, expected_onset=onset)
-    assert "forecast" not in trial_summary(whole)
-
-
-def result_with(steps, status="completed", also=()):
-    episodes = tuple(Episode(start=n, end=n, worst_ratio=2.0, severity=1.0, steps_lost=1) for n in steps)
-    whys = tuple(
-        Diagnosis(step=n, cause="bad batch", evidence=f"evidence {n}.", remedy=f"remedy {n}.") for n in (*steps, *also)
-    )
-    return TrialResult(
-        spec=quadratic_spec(), status=status, reason="", losses=np.ones(500), episodes=episodes, diagnoses=whys
-    )
-
-
-def test_each_spike_has_its_cause_and_the_one_change_under_it():
-    lines = trial_summary(result_with([100, 200])).splitlines()
-    for step in (100, 200):
-        at = next(k for k, line in enumerate(lines) if line.startswith(f"spike at step {step}"))
-        assert lines[at + 1 : at + 3] == [f"  cause: bad batch: evidence {step}.", f"  change: remedy {step}."]
-
-
-def test_beyond_three_spikes_the_causes_are_counted():
-    text = trial_summary(result_with([100, 200, 300, 400]))
-    assert (
-        "4 spikes in all" in text and "bad batch 4" in text and "evidence 300." in text and "evidence 400." not in text
-    )
-
-
-def test_a_divergence_has_its_cause():
-    assert "  cause: bad batch: evidence 500." in trial_summary(result_with([], "diverged", also=[500]))
+    assert "lr 0.01, beta2 0.999" in text.getvalue()
+    assert "amsgrad True" in text.getvalue() and "max_grad_norm 0.3" in text.getvalue()
+    assert "eps" not in text.getvalue()
