@@ -16,10 +16,9 @@ from typing import Any
 
 from benchmarks.diagnosis.cases import Case, all_cases
 from benchmarks.diagnosis.score import Outcome, outcome, replayed, summary
+from benchmarks.document import write_measured
 from stabletune.trial.worker import run_trial
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md"
-BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
 GROUPS = ("last", "unseen", "held out", "tuning")
 SETTINGS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("default signals, overhead 0.15", 2, {"overhead": 0.15}),
@@ -56,9 +55,7 @@ def main() -> None:
             if found.is_scored and not found.is_right:
                 print(f"  {found.case} named {found.named}")
     if options.write:
-        before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{chr(10).join(parts)}\n{END}{after}", encoding="utf-8")
+        write_measured("diagnosis.md", "\n".join(parts))
 
 
 def _run(cases: Sequence[Case], signals: dict[str, Any], keep: Path | None) -> list[Outcome]:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 from benchmarks.corpus.families import FAMILIES
 from benchmarks.corpus.traces import TRACES, read_traces
+from benchmarks.document import write_measured
 from benchmarks.prediction import horizon, imminent
 from benchmarks.prediction.replay import replay
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "prediction.md"
-BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
 
 
 def main() -> None:
@@ -35,9 +33,7 @@ def main() -> None:
     text = "\n".join(parts)
     print(text)
     if arguments.write:
-        before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        write_measured("prediction.md", text)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.document import write_measured
 from benchmarks.search.methods import METHODS
 from benchmarks.search.runs import Job, run_missing
 from benchmarks.search.score import tables
 from benchmarks.search.tasks import TASKS
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "search.md"
-BEGIN, END = "<!-- begin: measured -->", "<!-- end: measured -->"
 SLICE_TASKS = ("tanh_regression", "diabetes", "recurrent")
 SLICE_METHODS = ("stabletune_search", "tpe_spike_constraint", "halving")
 SLICE_SEEDS, FULL_SEEDS = 2, 5
@@ -40,9 +39,7 @@ def main() -> None:
     text = tables(found)
     print(text)
     if options.write:
-        before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        write_measured("search.md", text)
 
 
 if __name__ == "__main__":
