@@ -26,6 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"ITEM: must be one of {', '.join(map(str, ITEMS))}, but got {', '.join(unknown)}")
     wanted = options.items or list(ITEMS)
     outcomes = load_outcomes(options.output)
+    replaced = [n for n in wanted if n in outcomes and outcomes[n].is_full and not options.full]
+    if replaced:
+        print(
+            f"{options.output}: full runs of items {', '.join(map(str, replaced))} give way to shorter ones; "
+            "--output DIR keeps them",
+            file=sys.stderr,
+        )
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(max(1, options.jobs), mp_context=context) as pool:
         # the longest first, so that none is left running alone at the end
