@@ -65,6 +65,7 @@ def search(
 def trial(
     config: ConfigArgument,
     param: Annotated[Optional[list[str]], typer.Option(metavar="NAME=VALUE", help="A hyperparameter.")] = None,  # noqa: UP045
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")] = None,
     steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; budget.trial_steps unless given.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Seed; the config's unless given.")] = None,  # noqa: UP045
     output: Annotated[Optional[Path], typer.Option(help="Folder for measurements.jsonl and losses.npy.")] = None,  # noqa: UP045
@@ -76,7 +77,9 @@ def trial(
         from stabletune.terminal import watching
 
         with watching(quiet=False, shows_signals=True) as listener, contextlib.redirect_stdout(sys.stderr):
-            result = run_single_trial(config, param or (), steps=steps, seed=seed, output=output, listener=listener)
+            result = run_single_trial(
+                config, param or (), steps=steps, seed=seed, output=output, overrides=set_ or (), listener=listener
+            )
         if result.status == "failed":  # a broken contract has no traceback: its message says what to do
             _fail(result.reason, FAILED if result.traceback else MISTAKE, result.traceback)
         print(trial_summary(result))

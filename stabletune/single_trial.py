@@ -25,6 +25,7 @@ def run_single_trial(
     steps: int | None = None,
     seed: int | None = None,
     output: Path | None = None,
+    overrides: Sequence[str] = (),
     listener: Listener,
 ) -> TrialResult:
     """Run once to the end, spikes or not.
@@ -35,13 +36,14 @@ def run_single_trial(
         steps: optimizer steps; ``budget.trial_steps`` unless given.
         seed: of the run; the config's unless given.
         output: a folder for the measurements and losses, if they are to be kept.
+        overrides: ``key=value`` settings that replace the config's.
         listener: told of the progress.
 
     Raises:
         ConfigError: the config or a parameter breaks a rule.
         OutputFolderError: the output is no folder to write in; known before the run.
     """
-    config = load_config(config_path)
+    config = load_config(config_path, overrides=overrides)
     spec = trial_spec(config, 0, _parse(params, config), seed=seed)
     spec = dataclasses.replace(spec, steps=steps or spec.steps, stops_on_spike=False, predicts=False)
     if output is not None:

@@ -130,6 +130,13 @@ def test_a_trial_prints_its_outcome_and_writes_its_files(config, tmp_path):
     assert (tmp_path / "t" / "measurements.jsonl").exists()
 
 
+def test_a_key_of_the_config_can_be_replaced_for_one_trial(config):
+    done = invoke("trial", config, "--steps", "20", "--set", "signals={every: 10}")
+    assert done.exit_code == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("step ")] == ["10", "20"]
+    assert "signals.every" in invoke("trial", config, "--set", "signals.every=0").stderr
+
+
 def test_a_trial_that_spikes_is_exit_code_4(config, tmp_path):
     (tmp_path / "spiky.py").write_text(
         "import torch\nfrom stabletune import Training\n"

@@ -72,4 +72,5 @@ def _closer_look(onset: Onset) -> str:
         return (
             f"Every step was measured already: look at the data of step {onset.step} and at what the loop does there."
         )
-    return f"Run again with signals: {{every: 1}} up to step {onset.step}, and look at the steps from {first} on."
+    measured = f"Run `stabletune trial` with --set 'signals={{every: 1}}' up to step {onset.step}"
+    return f"{measured}; look at the steps from {first} on."
