@@ -6,7 +6,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from stabletune import InstrumentedAdamW, Training
 from stabletune.judgement.objective import objective_of
 from stabletune.judgement.spikes import find_spikes
 from stabletune.schedules import lr_factor
+from stabletune.trial.standard_loop import endless
 
 N_PAIRS, STEPS_OF_A_BLOCK, FIRST_STEPS = 9, 12, 20
 
@@ -70,7 +71,7 @@ def stepper(training: Training, settings: Mapping[str, Any], n_steps: int) -> Ca
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor("constant", step, warmup_steps=warmup_steps, full_steps=n_steps)
     )
-    batches = endless(training)
+    batches = endless(training.batches)
 
     def take() -> torch.Tensor:
         optimizer.zero_grad()
@@ -81,12 +82,6 @@ def stepper(training: Training, settings: Mapping[str, Any], n_steps: int) -> Ca
         return loss.detach()
 
     return take
-
-
-def endless(training: Training) -> Iterator[Any]:
-    """The batches over and over."""
-    while True:
-        yield from training.batches
 
 
 def _seconds(take: Callable[[], object]) -> float:

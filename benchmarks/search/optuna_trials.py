@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import optuna
 
 from benchmarks.search.tasks import BETA2, LR, TRIAL_STEPS, TRIALS, Task
-from benchmarks.search.training import Run, Setting, train
+from benchmarks.search.training import Setting, train
 
 REPORT_EVERY = 20
 
@@ -24,23 +22,24 @@ def setting_of(trial: optuna.trial.FrozenTrial) -> Setting:
     return Setting(trial.params["lr"], 1.0 - trial.params["one_minus_beta2"])
 
 
-def optimize(task: Task, seed: int, study: optuna.Study, judge: Callable[[optuna.trial.Trial, Run], float]) -> None:
-    """Run forty short trials, whose value ``judge`` gives; the study's pruner sees the loss now and then."""
+def optimize(task: Task, seed: int, study: optuna.Study, *, is_constrained: bool = False) -> None:
+    """Run forty short trials for their final loss; the study's pruner sees the loss now and then.
+
+    ``is_constrained``: a trial ends at its first spike, and is then infeasible by its height.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def objective(trial: optuna.trial.Trial) -> float:
-        def is_pruned(losses: list[float]) -> bool:
-            if len(losses) % REPORT_EVERY:
-                return False
-            trial.report(float(np.median(losses[-REPORT_EVERY:])), len(losses))
-            return trial.should_prune()
+        def report(losses: list[float]) -> None:
+            if len(losses) % REPORT_EVERY == 0:
+                trial.report(float(np.median(losses[-REPORT_EVERY:])), len(losses))
+                if trial.should_prune():
+                    raise optuna.TrialPruned
 
-        setting = ask(trial)
-        stops = bool(study.user_attrs.get("stops_on_spike"))
-        run = train(task, setting, seed, TRIAL_STEPS, stops_on_spike=stops, is_enough=is_pruned)
-        if len(run.losses) < TRIAL_STEPS and not run.is_spiky:
-            raise optuna.TrialPruned
-        return judge(trial, run)
+        run = train(task, ask(trial), seed, TRIAL_STEPS, stops_on_spike=is_constrained, report=report)
+        if is_constrained:
+            trial.set_constraint("spike", min(run.worst_score, 1e6) - 1.0 if run.is_spiky else -1.0)
+        return min(run.final_loss, 1e12)
 
     study.optimize(objective, n_trials=TRIALS)
 

@@ -28,7 +28,6 @@ class Task:
     function: str
     arguments: Mapping[str, Any]
     file: Path | None = None
-    is_minibatch: bool = False
 
     @property
     def workload(self) -> str:
@@ -49,7 +48,7 @@ TASKS = {
         Task("diabetes", "diabetes_mlp", {"width": 32}),
         Task("physics_informed", "pinn", {}),
         Task("autoencoder", "digits_autoencoder", {}),
-        Task("recurrent", "build_recurrent", {"kind": "gru", "width": 16, "batch_size": 12}, _CORPUS, True),
-        Task("cnn", "build_cnn_mse", {"channels": 8, "batch_size": 50}, _CORPUS, True),
+        Task("recurrent", "build_recurrent", {"kind": "gru", "width": 16, "batch_size": 12}, _CORPUS),
+        Task("cnn", "build_cnn_mse", {"channels": 8, "batch_size": 50}, _CORPUS),
     )
 }

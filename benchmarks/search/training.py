@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from benchmarks.search.tasks import Task
 from stabletune.judgement.objective import objective_of
 from stabletune.judgement.spikes import SpikeDetector
-from stabletune.trial.training import Training
+from stabletune.trial.standard_loop import endless
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +47,16 @@ def train(
     n_steps: int,
     *,
     stops_on_spike: bool,
-    is_enough: Callable[[list[float]], bool] = lambda losses: False,
+    report: Callable[[list[float]], None] = lambda losses: None,
     lr_at: Callable[[int], float] | None = None,
 ) -> Run:
-    """Train until ``n_steps``, a loss that is not finite, ``is_enough`` or, if asked to, the first spike."""
+    """Train until ``n_steps``, a loss that is not finite or, if asked to, the first spike.
+
+    ``report`` is given the losses after each step, and may raise to end the run.
+    """
     training = task.build(seed)
     optimizer = torch.optim.AdamW(training.model.parameters(), lr=setting.lr, betas=(0.9, setting.beta2))
-    spikes, batches, losses = SpikeDetector(training.loss_floor), endless(training), []
+    spikes, batches, losses = SpikeDetector(training.loss_floor), endless(training.batches), []
     for step in range(n_steps):
         if lr_at is not None:
             optimizer.param_groups[0]["lr"] = lr_at(step)
@@ -63,7 +66,8 @@ def train(
         optimizer.step()
         losses.append(float(loss.detach()))
         spikes.update(losses[-1])
-        if spikes.diverged or (stops_on_spike and spikes.episodes) or is_enough(losses):
+        report(losses)
+        if spikes.diverged or (stops_on_spike and spikes.episodes):
             break
     is_spiky = spikes.diverged or bool(spikes.episodes)
     return Run(tuple(losses), is_spiky, math.inf if spikes.diverged else spikes.worst_score)
@@ -74,14 +78,8 @@ def initial_loss(task: Task) -> float:
     losses = []
     for seed in range(5):
         training = task.build(seed)
-        losses.append(float(training.loss_fn(training.model, next(endless(training))).detach()))
+        losses.append(float(training.loss_fn(training.model, next(iter(training.batches))).detach()))
     return float(np.median(losses))
-
-
-def endless(training: Training) -> Iterator[Any]:
-    """The batches over and over."""
-    while True:
-        yield from training.batches
 
 
 @contextlib.contextmanager

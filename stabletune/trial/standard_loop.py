@@ -43,7 +43,7 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
     schedule = trial.build_schedule(optimizer)
     scaler = torch.amp.GradScaler(trial.device.type, enabled=training.precision == "float16")
     loss_of = _loss_function(trial, training)
-    batches = (move(batch, trial.device) for batch in _endless(training.batches))
+    batches = (move(batch, trial.device) for batch in endless(training.batches))
     probe = next(batches)
     pending: list[Any] = [probe]
     while not trial.is_over:
@@ -109,7 +109,12 @@ def _move_mapping(batch: Mapping[Any, Any], device: torch.device) -> Mapping[Any
     return type(batch)(entries)  # type: ignore[call-arg]
 
 
-def _endless(batches: Iterable[Any]) -> Iterator[Any]:
+def endless(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches over and over.
+
+    Raises:
+        WorkloadError: there are none.
+    """
     while True:
         is_empty = True
         for batch in batches:

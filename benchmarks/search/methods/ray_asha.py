@@ -51,13 +51,12 @@ def search(task: Task, seed: int) -> Found:
 def _trainable(config: dict[str, Any]) -> None:
     from ray import tune
 
-    def report(losses: list[float]) -> bool:
+    def report(losses: list[float]) -> None:
         if len(losses) % REPORT_EVERY == 0:
             loss = float(np.nan_to_num(np.median(losses[-REPORT_EVERY:]), nan=1e12, posinf=1e12))
             tune.report({"loss": loss, "steps": len(losses)})
-        return False
 
     setting = Setting(config["lr"], 1.0 - config["one_minus_beta2"])
-    run = train(TASKS[config["task"]], setting, config["seed"], FULL_STEPS, stops_on_spike=False, is_enough=report)
+    run = train(TASKS[config["task"]], setting, config["seed"], FULL_STEPS, stops_on_spike=False, report=report)
     if len(run.losses) % REPORT_EVERY:
         tune.report({"loss": 1e12, "steps": len(run.losses)})

@@ -13,5 +13,5 @@ def search(task: Task, seed: int) -> Found:
     """Forty trials; those slower than the median of the others end early."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=100)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True), pruner=pruner)
-    optimize(task, seed, study, lambda trial, run: min(run.final_loss, 1e12))
+    optimize(task, seed, study)
     return confirm(task, ranked(study), seed)

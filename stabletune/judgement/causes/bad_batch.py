@@ -99,7 +99,9 @@ def _evidence(look: Inspection, again: Inspection | None, floor: float) -> str:
 def _remedy(look: Inspection, onset: Onset) -> str:
     drop, usual = f"Inspect or drop the batch of step {look.suspect.step}", _median(look, _norm)
     clip = onset.history.spec.params.get("max_grad_norm") or math.inf
-    if not usual < 0.9 * clip:
+    if not math.isfinite(usual):
+        return f"{drop}."
+    if usual >= 0.9 * clip:
         return f"{drop}: the clip in force limits what it does to the weights, but not its own loss."
     return f"{drop}; if it must stay, set max_grad_norm: {usual:.2g} for the weights' sake: its own loss stays high."
 

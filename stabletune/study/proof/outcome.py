@@ -112,10 +112,10 @@ def _advice(config: Config, diagnoses: Sequence[tuple[str, str]]) -> str:
     if known:
         (cause, n), *_ = Counter(cause for cause, _ in known).most_common(1)
         remedy = next(remedy for found, remedy in known if found == cause)
-        return f"Of {len(diagnoses)} spikes looked at, {n} were diagnosed as {cause}. In the first of them: {remedy}"
+        return f"Of {len(diagnoses)} trials that spiked, {n} were diagnosed as {cause}. The first of them: {remedy}"
     lower = [f"{name}.low" for name in ("lr", "beta2") if name in config.search_space.ranges]
     wider = f"Lower {' or '.join(lower)} in the search space" if lower else "Search lr and beta2"
-    return f"{wider}, or give them more steps of warm-up."
+    return f"{wider}, or search warmup_ratio."
 
 
 def _runs_survived(proofs: list[ProofRun], candidate: int) -> int:

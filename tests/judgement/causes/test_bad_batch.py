@@ -86,3 +86,9 @@ def test_the_remedy_is_a_clip_at_the_usual_norm_unless_a_stricter_one_is_in_forc
     history = history_of([*calm(), 5.0, 4.0], max_grad_norm=clip)
     history.inspections.append(look(4.8, [1.0]))
     assert advised in find(Onset(history, ONSET)).remedy
+
+
+def test_without_the_usual_norm_no_clip_is_spoken_of():
+    history = history_of([*calm(), 5.0, 4.0])
+    history.inspections.append(look(4.8, [1.0], other_norm=None))
+    assert find(Onset(history, ONSET)).remedy == f"Inspect or drop the batch of step {ONSET}."
