@@ -84,7 +84,7 @@ class TrialSpec:
     """Everything a worker needs to run one trial; the same spec gives the same trial.
 
     ``params`` holds every optimizer hyperparameter and ``warmup_ratio``; ``workload_args`` the function's keywords,
-    searched ones included. ``slow_limit`` is (step, loss): a trailing median above it there is pruned.
+    searched ones included. ``pace_limits`` are pairs of (step, loss): a trailing median above the loss there is pruned.
     ``shadow_beta2`` names the values of beta2 that are followed beside the run's own; ``sharpness`` asks for the raw
     Hessian's.
     """
@@ -105,7 +105,7 @@ class TrialSpec:
     every: int | None
     stops_on_spike: bool
     predicts: bool
-    slow_limit: tuple[int, float] | None = None
+    pace_limits: tuple[tuple[int, float], ...] = ()
     device: str = "cpu"
     threads: int = 1
     shadow_beta2: tuple[float, ...] = ()
@@ -200,7 +200,7 @@ class TrialResult:
     ``losses``, ``gradient_norms`` and ``learning_rates`` have one float64 per optimizer step; ``objective`` is None if
     not reached; ``spike_score`` is the worst of the run, 1 the limit; ``risk`` the forecast probability of a spike
     before the full horizon, ``expected_onset`` about when it would come; ``diagnoses`` has one entry for each episode,
-    and one for a divergence outside of them.
+    and one for a divergence outside of them; ``loss_floor`` the lower bound that the workload gave.
     """
 
     spec: TrialSpec
@@ -221,6 +221,7 @@ class TrialResult:
     learning_rates: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))
     inspections: tuple[Inspection, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
+    loss_floor: float = 0.0
 
     @property
     def steps(self) -> int:

@@ -37,7 +37,7 @@ LAYERS = (
 FENCES = {
     "cli": {"typer"},
     "terminal": {"rich"},
-    "study": {"numpy", "optuna", "ray", "scipy", "sqlalchemy"},
+    "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"numpy", "sklearn", "torch"},
     "monitor": {"torch"},

@@ -12,19 +12,24 @@ from stabletune.judgement.objective import objective_of
 from stabletune.records import TrialResult
 
 CONSTRAINT = "instability"
-RISK_LIMIT = 0.5
+LIKELY = 0.5
+LARGEST = 1e12
 _DIVERGED, _STOPPED = 2.0, 1.0
-_LARGEST = 1e12
+
+
+def constraint_of(survival: float) -> float:
+    """Feasible at or below 0: one half less the predicted probability to stay clean over the full horizon."""
+    return LIKELY - survival
 
 
 def instability(result: TrialResult) -> float:
-    """Feasible at or below 0: the forecast risk less one half; for an unstable trial 1 to 4, larger the worse.
+    """Feasible at or below 0: by the forecast of a clean trial; for an unstable one 1 to 4, larger the worse.
 
     Unstable trials get 1 (stopped) or 2 (diverged), plus the share of the steps that was not reached, plus up to 1 for
     the height of the spike on a log scale.
     """
     if not is_unstable(result):
-        return (result.risk if result.risk is not None else RISK_LIMIT) - RISK_LIMIT
+        return constraint_of(1.0 - result.risk if result.risk is not None else LIKELY)
     grade = _DIVERGED if result.status == "diverged" else _STOPPED
     worst = max((episode.worst_ratio for episode in result.episodes), default=1.0)
     height = min(1.0, math.log10(max(1.0, worst)) / 3.0)
@@ -44,13 +49,13 @@ def told_objective(result: TrialResult, worst: float | None = None) -> float:
         worst: the largest objective that a finished trial has reached, if any has.
     """
     if result.objective is not None and math.isfinite(result.objective):
-        return min(result.objective, _LARGEST)
+        return min(result.objective, LARGEST)
     finite = result.losses[:10][[math.isfinite(loss) for loss in result.losses[:10]]]
     if result.spec.source == "eval" and worst is not None:
         return worst
     if result.spec.metric == "steps_to_target":
         return 2.0 * result.spec.steps
     if finite.size == 0 or (result.spec.metric == "loss_auc" and finite.min() <= 0.0):
-        return _LARGEST
+        return LARGEST
     untrained = objective_of(result.spec.metric, finite)
-    return min(_LARGEST, untrained if worst is None else max(worst, untrained))
+    return min(LARGEST, untrained if worst is None else max(worst, untrained))

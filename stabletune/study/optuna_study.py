@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,22 @@ from stabletune.config import Config
 from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.records import TrialResult
+from stabletune.space import SearchSpace
 from stabletune.study.distributions import distributions, is_inside, nearest_params, suggest
 from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
-from stabletune.study.samplers import load_sampler
+from stabletune.study.samplers import load_judging_sampler, load_sampler
 
 OUTSIDE = "lies_outside_the_search_space"
 RECORD = "record"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A finished trial as it is judged today: its settings, its value (smaller is better), feasible at or below 0."""
+
+    settings: Mapping[str, Any]
+    value: float
+    constraint: float
 
 
 class SearchStudy:
@@ -52,13 +63,29 @@ class SearchStudy:
                 f"{str(error).splitlines()[0]}. Check the URL, the server and its Python driver."
             ) from error
         # A resumed sampler that began with the same seed would propose the same values again.
-        self.study.sampler = load_sampler(config.sampler, config.seed + len(self.study.get_trials(deepcopy=False)))
+        seed = config.seed + len(self.study.get_trials(deepcopy=False))
+        self._judging = load_judging_sampler(config.sampler, seed)
+        self.study.sampler = load_sampler("random" if self._judging else config.sampler, seed)
 
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """A new trial: its number and the values of the search space."""
-        trial = self.study.ask()
-        self._running[trial.number] = trial
-        return trial.number, suggest(trial, self._config.search_space)
+    def ask(self, judged: Callable[[], Sequence[Judged]]) -> tuple[int, dict[str, Any]]:
+        """A new trial: its number and the values of the search space.
+
+        A sampler that keeps nothing between proposals is shown the finished trials as ``judged`` sees them today,
+        which is not how they were told; any other reads the study itself.
+        """
+        space = self._config.search_space
+        if self._judging is None:
+            trial = self.study.ask()
+            self._running[trial.number] = trial
+            return trial.number, suggest(trial, space)
+        past = optuna.create_study(sampler=self._judging)
+        past.add_trials([_finished(trial, space) for trial in judged() if is_inside(space, trial.settings)])
+        allowed = dict(distributions(space).values())
+        self.study.add_trial(
+            optuna.trial.create_trial(state=TrialState.RUNNING, params=past.ask(allowed).params, distributions=allowed)
+        )
+        trial = self._take_up(self.study.get_trials(deepcopy=False)[-1])
+        return trial.number, suggest(trial, space)
 
     def add_baseline(self) -> int:
         """Trial 0 with today's settings, which may lie outside the search space."""
@@ -144,6 +171,15 @@ class SearchStudy:
     def _take_up(self, frozen: FrozenTrial) -> Trial:
         trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)
         return trial
+
+
+def _finished(trial: Judged, space: SearchSpace) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        params=nearest_params(space, trial.settings),
+        distributions=dict(distributions(space).values()),
+        value=trial.value,
+        constraints={CONSTRAINT: trial.constraint},
+    )
 
 
 def _open_storage(url: str | None, journal_path: Path, *, resume: bool) -> Any:

@@ -149,7 +149,6 @@ class _Driver:
             message = "The time of budget.wall_minutes ended before the proof was complete. Go on with --resume."
             return StudyResult("out_of_time", message, self._folder.path, n_trials)
         winner = self._proof.winner
-        self._proof.conclude(n_trials)
         if winner is None:
             self._folder.recommendation_path.unlink(missing_ok=True)
             message = explain_failure(
@@ -189,6 +188,6 @@ class _Driver:
                 self._study,
                 self._folder,
                 candidates,
-                n_trials=self._search.n_finished,
+                trials=self._search.observations,
                 listener=self._listener,
             )

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from stabletune.config import Config
 from stabletune.errors import BaselineFailed, RepeatedFailures
-from stabletune.hyperparameters import WORKLOAD_ARGS
-from stabletune.judgement.history import trailing_median
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.curves import finite_or_none
 from stabletune.results.rows import trial_row
 from stabletune.results.store import RunFolder
-from stabletune.study.distributions import distributions
-from stabletune.study.feasibility import is_unstable
+from stabletune.study.feasibility import LARGEST, constraint_of, instability
 from stabletune.study.listener import Listener
-from stabletune.study.optuna_study import SearchStudy
-from stabletune.study.proof.candidates import Candidate
-from stabletune.study.specs import trial_spec
+from stabletune.study.optuna_study import Judged, SearchStudy
+from stabletune.study.prediction.observation import Observation, observe
+from stabletune.study.prediction.outlook import Outlook
+from stabletune.study.prediction.pace import pace_limits
+from stabletune.study.prediction.place import place_of
+from stabletune.study.proof.prospects import Candidate
+from stabletune.study.specs import all_settings, trial_spec
 
 MOST_FAILURES_IN_A_ROW = 5
-FEWEST_TRIALS_FOR_A_LIMIT = 8
-SLOW_QUANTILE = 0.75
 
 
 class SearchPhase:
@@ -37,6 +34,8 @@ class SearchPhase:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._waiting = study.unfinished()
         self._finished = study.records()
+        self._observed = [_observed(attributes) for attributes in self._finished]
+        self._seen: tuple[int, Outlook] | None = None
         self._n_running = 0
         if any(a["row"]["trial"] == 0 and a["row"]["status"] == "failed" for a in self._finished):
             raise BaselineFailed(
@@ -59,10 +58,10 @@ class SearchPhase:
             n_known = len(self._finished) + self._n_running
             if n_known >= self._config.budget.trials:
                 return None
-            self._waiting.append((self._study.add_baseline(), {}) if n_known == 0 else self._study.ask())
+            self._waiting.append((self._study.add_baseline(), {}) if n_known == 0 else self._study.ask(self._judged))
         number, values = self._waiting.pop(0)
         self._n_running += 1
-        spec = trial_spec(self._config, number, values, slow_limit=self._slow_limit())
+        spec = trial_spec(self._config, number, values, pace_limits=pace_limits(self._config, self._outlook()))
         self._listener.on_start(spec)
         return spec
 
@@ -79,6 +78,7 @@ class SearchPhase:
         objectives = [a["row"]["objective"] for a in self._finished if a["row"]["objective"] is not None]
         self._study.tell(result, attributes, worst=max(objectives, default=None))
         self._finished.append(attributes)
+        self._observed.append(_observed(attributes))
         self._listener.on_result(result)
         self._count_failures(result)
 
@@ -89,18 +89,17 @@ class SearchPhase:
         self._listener.on_abandoned(spec, steps)
 
     def candidates(self) -> list[Candidate]:
-        """Every completed trial without a spike, with its place in the unit cube of the search space."""
+        """Every trial that ended without a spike, those that were only slow among them."""
         return [
-            Candidate(
-                number=attributes["row"]["trial"],
-                values=attributes["values"],
-                objective=attributes["row"]["objective"],
-                risk=attributes["risk"],
-                place=_place(attributes["settings"], self._config),
-            )
-            for attributes in self._finished
-            if attributes["is_candidate"]
+            Candidate(attributes["row"]["trial"], attributes["values"], observation)
+            for attributes, observation in zip(self._finished, self._observed, strict=True)
+            if observation is not None and attributes["is_candidate"]
         ]
+
+    @property
+    def observations(self) -> list[Observation]:
+        """What the finished trials showed."""
+        return [observation for observation in self._observed if observation is not None]
 
     @property
     def n_finished(self) -> int:
@@ -124,27 +123,38 @@ class SearchPhase:
         return sum(attributes["row"]["steps"] for attributes in self._finished)
 
     def _attributes(self, result: TrialResult) -> dict[str, Any]:
-        row = finite_or_none(trial_row(result))
-        middle = _middle(self._config)
-        has_middle = result.steps >= middle and not is_unstable(result) and result.status != "failed"
-        settings = {**result.spec.params, **{WORKLOAD_ARGS + k: v for k, v in result.spec.workload_args.items()}}
+        settings = all_settings(result.spec)
+        observation = observe(result, place_of(settings, self._config.search_space))
+        is_slow = result.status == "pruned"
         return {
-            "row": row,
+            "row": finite_or_none(trial_row(result)),
             "values": {name: settings[name] for name in self._config.search_space.ranges if result.spec.number},
             "settings": settings,
-            "risk": result.risk,
-            "trial_steps": result.spec.steps,
-            "loss_at_middle": trailing_median(result.losses.tolist(), middle) if has_middle else None,
-            "is_candidate": result.status == "completed" and not result.is_spiky and result.objective is not None,
+            "instability": instability(result),
+            "observation": observation.as_data() if observation else None,
+            "is_candidate": not result.is_spiky and (is_slow or result.objective is not None),
         }
 
-    def _slow_limit(self) -> tuple[int, float] | None:
-        budget = self._config.budget
-        alike = [a for a in self._finished if a["trial_steps"] == budget.trial_steps]
-        losses = [a["loss_at_middle"] for a in alike if a["loss_at_middle"] is not None]
-        if self._config.objective.source == "eval" or len(losses) < FEWEST_TRIALS_FOR_A_LIMIT:
-            return None
-        return _middle(self._config), float(np.quantile(losses, SLOW_QUANTILE))
+    def _outlook(self) -> Outlook:
+        """What the finished trials say, looked at once for each number of them."""
+        if self._seen is None or self._seen[0] != len(self._finished):
+            self._seen = (len(self._finished), Outlook(self._config, self.observations))
+        return self._seen[1]
+
+    def _judged(self) -> list[Judged]:
+        """The trials that are remembered, each with its predicted value, and its predicted survival as a constraint."""
+        outlook = self._outlook()
+        runs = outlook.trials
+        found = zip(runs, outlook.values(runs), outlook.survival(runs), strict=True)
+        by_number = {attributes["row"]["trial"]: attributes for attributes in self._finished}
+        return [
+            Judged(
+                by_number[run.number]["settings"],
+                min(value, LARGEST) if not run.has_spiked else min(outlook.untrained, LARGEST),
+                by_number[run.number]["instability"] if run.has_spiked else constraint_of(float(survival)),
+            )
+            for run, value, survival in found
+        ]
 
     def _count_failures(self, result: TrialResult) -> None:
         if result.status != "failed":
@@ -162,23 +172,5 @@ class SearchPhase:
             )
 
 
-def _middle(config: Config) -> int:
-    return max(1, config.budget.trial_steps // 2)
-
-
-def _place(settings: dict[str, Any], config: Config) -> tuple[float, ...]:
-    place = []
-    for name, (stored_name, distribution) in distributions(config.search_space).items():
-        value = settings.get(name)
-        place.append(_unit(value if stored_name == name or value is None else 1.0 - value, distribution))
-    return tuple(place)
-
-
-def _unit(value: Any, distribution: Any) -> float:
-    if hasattr(distribution, "choices"):
-        return distribution.choices.index(value) / len(distribution.choices) if value in distribution.choices else -1.0
-    if value is None:
-        return -1.0
-    transform = np.log if distribution.log else float
-    low, high = transform(distribution.low), transform(distribution.high)
-    return float((transform(value) - low) / (high - low)) if high > low else 0.0
+def _observed(attributes: dict[str, Any]) -> Observation | None:
+    return Observation(**attributes["observation"]) if attributes["observation"] else None

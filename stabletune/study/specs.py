@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stabletune.config import Config
+from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.records import Purpose, TrialSpec
 
 
@@ -16,7 +17,7 @@ def trial_spec(
     *,
     purpose: Purpose = "search",
     seed: int | None = None,
-    slow_limit: tuple[int, float] | None = None,
+    pace_limits: tuple[tuple[int, float], ...] = (),
 ) -> TrialSpec:
     """The spec of a search trial, or of a proof run over the full horizon.
 
@@ -26,7 +27,7 @@ def trial_spec(
         values: hyperparameters that differ from the baseline.
         purpose: what the run is for; search trials and candidates in proof stop at their first spike.
         seed: of the run; the search's own seed unless given.
-        slow_limit: see ``TrialSpec``.
+        pace_limits: see ``TrialSpec``.
     """
     is_search = purpose == "search"
     return TrialSpec(
@@ -46,10 +47,15 @@ def trial_spec(
         every=config.signals.every,
         stops_on_spike=purpose in ("search", "confirmation"),
         predicts=is_search,
-        slow_limit=slow_limit,
+        pace_limits=pace_limits,
         device="cuda" if config.resources.gpus_per_trial else "cpu",
         shadow_beta2=tuple(config.signals.shadow_beta2 or ()),
         shadow_exact=config.signals.shadow_exact,
         sharpness=config.signals.sharpness,
         threads=max(1, int(config.resources.cpus_per_trial)),
     )
+
+
+def all_settings(spec: TrialSpec) -> dict[str, Any]:
+    """Every hyperparameter of a spec under the name that the search space gives it."""
+    return {**spec.params, **{WORKLOAD_ARGS + name: value for name, value in spec.workload_args.items()}}

@@ -150,6 +150,7 @@ def _result(
         learning_rates=np.asarray(history.learning_rates, dtype=np.float64),
         inspections=tuple(history.inspections),
         diagnoses=diagnose(history),
+        loss_floor=history.spikes.loss_floor,
     )
 
 

@@ -13,11 +13,15 @@ from stabletune.results.rows import confirmation_row, largest
 from stabletune.results.store import RunFolder
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
-from stabletune.study.proof.candidates import Candidate
-from stabletune.study.proof.plan import BASELINE, QUALIFIERS, Plan, ProofRun, Standing, plan_proof
-from stabletune.study.specs import trial_spec
+from stabletune.study.prediction.observation import Observation, observe
+from stabletune.study.prediction.outlook import Outlook
+from stabletune.study.prediction.place import place_of
+from stabletune.study.proof.plan import BASELINE, Plan, plan_proof
+from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect, proof_observations, prospects
+from stabletune.study.specs import all_settings, trial_spec
 
 PROOF_RUN = "proof_run:"
+LIKELY_TO_HOLD = 2
 
 
 class ConfirmationPhase:
@@ -34,11 +38,11 @@ class ConfirmationPhase:
         folder: RunFolder,
         candidates: list[Candidate],
         *,
-        n_trials: int,
+        trials: list[Observation],
         listener: Listener,
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
-        self._candidates = candidates
+        self._candidates, self._trials = candidates, trials
         kept = study.attributes(PROOF_RUN)
         everything = [ProofRun(**entry["run"]) for entry in kept if entry["run"]]
         self._n_kept = len(kept)
@@ -47,11 +51,10 @@ class ConfirmationPhase:
         known = {c.number for c in candidates}
         proven = dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation")
         self.sent = [number for number in proven if number in known]
-        self._fewest_sent = self._sent_before_an_end(n_trials)
         folder.confirmations.rewrite([entry["row"] for entry in kept])
         self._running: list[TrialSpec] = []
-        self._planned: tuple[tuple[int, int], Plan] | None = None
-        listener.on_proof(len(candidates), QUALIFIERS + 2 * config.budget.confirm_seeds)
+        self._planned: tuple[int, Plan] | None = None
+        listener.on_proof(len(candidates), 2 * config.budget.confirm_seeds)
 
     @property
     def is_over(self) -> bool:
@@ -62,7 +65,7 @@ class ConfirmationPhase:
         return not self._baseline_seeds_missing(plan.winner) and not self._running
 
     @property
-    def winner(self) -> Standing | None:
+    def winner(self) -> Prospect | None:
         """The proven candidate, if any."""
         return self._plan().winner
 
@@ -75,23 +78,25 @@ class ConfirmationPhase:
         return [run for run in self.runs if run.purpose == "baseline" and run.seed in seeds]
 
     def next_spec(self) -> TrialSpec | None:
-        """The next run that the plan wants and that is not under way."""
-        plan = self._plan()
-        if plan.winner is not None:
-            under_way = {spec.seed for spec in self._running}
-            seeds = [seed for seed in self._baseline_seeds_missing(plan.winner) if seed not in under_way]
-            return self._start(BASELINE, "baseline", seeds[0]) if seeds else None
-        if plan.wants_baseline and not any(spec.purpose == "baseline" for spec in self._running):
+        """The baseline's first run, else what the plan wants, else the baseline on the likely winner's seeds."""
+        is_mark_under_way = any(spec.purpose == "baseline" for spec in self._running)
+        if self._candidates and self._mark is None and not is_mark_under_way:
             return self._start(BASELINE, "baseline", self._study.fresh_seed())
-        for candidate, n_wanted in plan.wanted:
-            n_running = sum(
-                spec.number == candidate.number and spec.purpose == "confirmation" for spec in self._running
-            )
-            if self._count_done(candidate.number) + n_running < n_wanted:
-                if candidate.number not in self.sent:
-                    self.sent.append(candidate.number)
-                return self._start(candidate.number, "confirmation", self._study.fresh_seed())
-        return None
+        plan = self._plan()
+        if plan.wanted is not None:
+            number = plan.wanted.candidate.number
+            under_way = [s for s in self._running if s.number == number and s.purpose == "confirmation"]
+            if len(plan.wanted.runs) + len(under_way) < plan.n_runs:
+                is_last = len(plan.wanted.runs) + len(under_way) == self._config.budget.confirm_seeds - 1
+                if number not in self.sent:
+                    self.sent.append(number)
+                return self._start(number, "confirmation", self._seed_for(number, is_last=is_last))
+        leader = plan.winner or plan.wanted
+        if leader is None or len(leader.runs) < min(LIKELY_TO_HOLD, leader.n_seeds):
+            return None
+        under_way_too = {spec.seed for spec in self._running if spec.purpose == "baseline"}
+        seeds = [seed for seed in self._baseline_seeds_missing(leader) if seed not in under_way_too]
+        return self._start(BASELINE, "baseline", seeds[0]) if seeds else None
 
     def on_progress(self, progress: Progress) -> bool:
         """A run goes on unless another seed of its candidate has already failed."""
@@ -102,7 +107,8 @@ class ConfirmationPhase:
         """Write the run's files, then store it with the study."""
         self._running.remove(result.spec)
         self._folder.record(result)
-        self.runs.append(_proof_run(result))
+        place = place_of(all_settings(result.spec), self._config.search_space)
+        self.runs.append(_proof_run(result, observe(result, place)))
         self._keep(result, self.runs[-1])
         self._listener.on_result(result)
 
@@ -117,10 +123,6 @@ class ConfirmationPhase:
         self._study.add_abandoned_steps(steps)
         self._listener.on_abandoned(spec, steps)
 
-    def conclude(self, n_trials: int) -> None:
-        """Note what this proof has seen, so that trials of a later, larger budget get their chance."""
-        self._study.set_attribute("proof_ended", {"n_trials": n_trials, "n_sent": len(self.sent)})
-
     @property
     def steps_spent(self) -> int:
         """Optimizer steps of every finished proof run of this study."""
@@ -132,24 +134,37 @@ class ConfirmationPhase:
         is_baseline_candidate = any(c.number == BASELINE for c in self._candidates)
         return len({*self.sent, BASELINE} if is_baseline_candidate else self.sent)
 
+    @property
+    def outlook(self) -> Outlook:
+        """What the search trials and the runs of the proof say together."""
+        return Outlook(self._config, self._trials, proof_observations(self._evidence))
+
+    @property
+    def _mark(self) -> ProofRun | None:
+        """The baseline's first run at the full horizon."""
+        return next((run for run in self.runs if run.purpose == "baseline"), None)
+
+    @property
+    def _evidence(self) -> list[ProofRun]:
+        """What decides: all runs of candidates, and the baseline's first, so that its later ones upset nothing."""
+        mark = self._mark
+        return [run for run in self.runs if run.purpose == "confirmation" or run is mark]
+
     def _plan(self) -> Plan:
-        """The plan, made anew only after a run has ended or a candidate was sent: executors ask many times between."""
-        state = (len(self.runs), len(self.sent))
-        if self._planned is None or self._planned[0] != state:
-            plan = plan_proof(
-                self._candidates,
-                self.sent,
-                self.runs,
-                n_seeds=self._config.budget.confirm_seeds,
-                fewest_sent=self._fewest_sent,
-            )
-            self._planned = (state, plan)
+        """The plan, made anew only after a run has ended: executors ask many times between."""
+        if self._planned is None or self._planned[0] != len(self.runs):
+            n_seeds = self._config.budget.confirm_seeds
+            found = prospects(self._candidates, self._evidence, self.outlook, n_seeds=n_seeds)
+            self._planned = (len(self.runs), plan_proof(found))
         return self._planned[1]
 
-    def _sent_before_an_end(self, n_trials: int) -> int:
-        """With trials that the last proof had not seen, one more handful is sent."""
-        ended = self._study.attribute("proof_ended", None)
-        return ended["n_sent"] + QUALIFIERS if ended and n_trials > ended["n_trials"] and self.sent else 0
+    def _seed_for(self, number: int, *, is_last: bool) -> int:
+        """A fresh seed; for the last run of a proof that of the baseline's first run, so that one more is spared."""
+        used = {run.seed for run in self.runs if run.purpose == "confirmation"} | {s.seed for s in self._running}
+        mark = self._mark
+        if is_last and mark is not None and mark.seed not in used and number != BASELINE:
+            return mark.seed
+        return self._study.fresh_seed()
 
     def _keep(self, result: TrialResult, run: ProofRun | None) -> None:
         """Store a run and its row with the study, each under a name of its own."""
@@ -157,15 +172,10 @@ class ConfirmationPhase:
         self._study.set_attribute(f"{PROOF_RUN}{self._n_kept:06d}", entry)
         self._n_kept += 1
 
-    def _count_done(self, number: int) -> int:
-        """Finished runs that prove a candidate; the baseline's mark run proves the baseline."""
-        mark = number == BASELINE and any(r.purpose == "baseline" for r in self.runs)
-        return mark + sum(r.candidate == number and r.purpose == "confirmation" for r in self.runs)
-
     def _is_lost(self, number: int) -> bool:
         return any(r.candidate == number and r.purpose == "confirmation" and not r.is_clean for r in self.runs)
 
-    def _baseline_seeds_missing(self, winner: Standing) -> list[int]:
+    def _baseline_seeds_missing(self, winner: Prospect) -> list[int]:
         if winner.candidate.number == BASELINE:
             return []
         done = {run.seed for run in self.runs if run.purpose == "baseline"}
@@ -179,7 +189,7 @@ class ConfirmationPhase:
         return spec
 
 
-def _proof_run(result: TrialResult) -> ProofRun:
+def _proof_run(result: TrialResult, observation: Observation | None) -> ProofRun:
     return ProofRun(
         candidate=result.spec.number,
         purpose="baseline" if result.spec.purpose == "baseline" else "confirmation",
@@ -191,5 +201,6 @@ def _proof_run(result: TrialResult) -> ProofRun:
         steps=result.steps,
         reason=result.reason,
         horizon=result.spec.full_steps,
+        observation=observation.as_data() if observation else None,
         max_sharpness_ratio=largest(result.measurements, "sharpness_ratio"),
     )

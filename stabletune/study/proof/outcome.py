@@ -17,8 +17,7 @@ from stabletune.judgement.objective import over_seeds, ratio_to_baseline
 from stabletune.records import UNEXPLAINED
 from stabletune.results.binomial import spiky_run_rate_upper
 from stabletune.results.recommendation import Recommendation, settings_from
-from stabletune.study.proof.candidates import Candidate
-from stabletune.study.proof.plan import ProofRun, Standing
+from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect
 
 Ending = Literal["recommended", "nothing_survived", "out_of_time"]
 
@@ -41,7 +40,7 @@ class StudyResult:
 class Proof:
     """A winner with everything the evidence is made of."""
 
-    winner: Standing
+    winner: Prospect
     baseline_runs: list[ProofRun]
     n_sent: int
     steps_spent: int
@@ -122,7 +121,7 @@ def _runs_survived(proofs: list[ProofRun], candidate: int) -> int:
     return sum(run.is_clean for run in proofs if run.candidate == candidate)
 
 
-def _comparison(config: Config, winner: Standing, baseline_runs: list[ProofRun]) -> dict[str, Any]:
+def _comparison(config: Config, winner: Prospect, baseline_runs: list[ProofRun]) -> dict[str, Any]:
     """The objectives side by side; the baseline's is None if half or more of its runs did not get to the end.
 
     The ratio is None without a baseline, and for objectives that are not positive, of which it says nothing.

@@ -6,6 +6,8 @@ import warnings
 
 import optuna
 
+KEEPS_STATE = True
+
 
 def build(seed: int) -> optuna.samplers.BaseSampler:
     """CMA-ES; choices are sampled at random."""

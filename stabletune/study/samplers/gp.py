@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import optuna
 
+KEEPS_STATE = False
+
 
 def build(seed: int) -> optuna.samplers.BaseSampler:
     """GP with constrained expected improvement."""

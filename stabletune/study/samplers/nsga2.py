@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import optuna
 
+KEEPS_STATE = True
+
 
 def build(seed: int) -> optuna.samplers.BaseSampler:
     """NSGA-II with a population of 20."""

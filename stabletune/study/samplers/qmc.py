@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import optuna
 
+KEEPS_STATE = True
+
 
 def build(seed: int) -> optuna.samplers.BaseSampler:
     """Scrambled Sobol points; choices are sampled at random."""

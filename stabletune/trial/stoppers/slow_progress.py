@@ -1,4 +1,4 @@
-"""Stop a stable trial that is clearly slower than those before it."""
+"""Stop a stable trial that is clearly slower than those before it that are as likely to stay stable."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ RANK = 3
 
 
 def verdict(history: History) -> Verdict | None:
-    """Pruned when the trailing loss at the step of ``slow_limit`` is above its loss."""
-    if history.spec.slow_limit is None:
-        return None
-    step, limit = history.spec.slow_limit
-    if history.step != step or history.trailing_loss() <= limit:
+    """Pruned when the trailing loss at a step of ``pace_limits`` is above the loss given there."""
+    limit = dict(history.spec.pace_limits).get(history.step)
+    if limit is None or history.trailing_loss() <= limit:
         return None
     return Verdict(
         "pruned",
-        f"step {step}: the loss {history.trailing_loss():.4g} is above {limit:.4g}, "
-        "which three quarters of the finished trials had reached by then.",
+        f"step {history.step}: the loss {history.trailing_loss():.4g} is above {limit:.4g}, "
+        "which the fastest fifth of the trials likely to stay free of spikes had reached by then.",
     )

@@ -80,11 +80,12 @@ def test_a_spike_that_has_begun_is_the_reason_and_not_its_prediction():
     assert imminent_spike.verdict(watching) is not None
 
 
-def test_a_slow_trial_is_pruned_at_the_step_of_its_limit_only():
-    assert slow_progress.verdict(history_of(calm(30), slow_limit=(30, 0.5))).status == "pruned"
-    assert slow_progress.verdict(history_of(calm(29), slow_limit=(30, 0.5))) is None
-    assert slow_progress.verdict(history_of(calm(31), slow_limit=(30, 0.5))) is None
-    assert slow_progress.verdict(history_of(calm(30), slow_limit=(30, 2.0))) is None
+def test_a_slow_trial_is_pruned_at_the_steps_of_its_limits_only():
+    limits = ((20, 2.0), (30, 0.5))
+    assert slow_progress.verdict(history_of(calm(30), pace_limits=limits)).status == "pruned"
+    assert slow_progress.verdict(history_of(calm(29), pace_limits=limits)) is None
+    assert slow_progress.verdict(history_of(calm(31), pace_limits=limits)) is None
+    assert slow_progress.verdict(history_of(calm(20), pace_limits=limits)) is None
 
 
 def test_specs_are_frozen():

@@ -1,0 +1,136 @@
+"""What all runs so far say of settings over the full horizon: chance to stay clean, and value of the objective."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabletune.config import Config
+from stabletune.study.prediction.boundary import Boundary
+from stabletune.study.prediction.observation import LOWEST_SHARE, Observation
+from stabletune.study.prediction.place import coordinate_of
+from stabletune.study.prediction.speed import Speed
+
+FORECAST_WEIGHT = 0.35
+REMEMBERED = 100
+SURE = 1e-3
+TIMES = 32
+
+
+class Outlook:
+    """The boundary and the speed model of one moment, fitted when first asked.
+
+    ``values`` are on a scale in which differences are ratios of the objective: its log above the floor, or the
+    objective itself where that is a mean of logs or an eval value.
+
+    Args:
+        config: of the study.
+        trials: observations of search trials; beyond a hundred the better half and the newer half of as many, so that
+            a long study costs no more for each trial than a short one.
+        proofs: observations of runs over the full horizon.
+    """
+
+    def __init__(self, config: Config, trials: Sequence[Observation], proofs: Sequence[Observation] = ()) -> None:
+        self._config = config
+        self.trials = remembered(trials)
+        self._runs = [*self.trials, *proofs]
+
+    def survival(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
+        r"""Probability that a run of each one's settings over the full horizon is clean.
+
+        The boundary model's, pooled with the trial's own forecast where it has one: the weighted mean of their logits,
+        .65 and .35. Both err, the model by what it has not seen and the forecast by workload, and their mean errs less
+        than either (docs/search.md).
+        """
+        if not runs:
+            return np.zeros(0)
+        logits = _logit(self.boundary.survival([run.place for run in runs]))
+        forecast = np.array([0.5 if run.risk is None else 1.0 - run.risk for run in runs])
+        weight = np.array([0.0 if run.risk is None else FORECAST_WEIGHT for run in runs])
+        return 1.0 / (1.0 + np.exp(-((1.0 - weight) * logits + weight * _logit(forecast))))
+
+    def values(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
+        """The predicted value of the objective at the full horizon, for each one's settings; infinite if unknown."""
+        if self._config.objective.source == "eval":
+            return np.array([math.inf if run.objective is None else run.objective for run in runs])
+        return np.array([self._predicted(run) for run in runs])
+
+    def value_of(self, objective: float, run: Observation) -> float:
+        """The value of an objective that a run of the full horizon has reached."""
+        metric, source = self._config.objective.metric, self._config.objective.source
+        if source == "eval" or metric == "loss_auc":
+            return objective
+        if metric == "steps_to_target":
+            return math.log(objective)
+        return math.log(max(objective - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
+
+    def regrets(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far each value is from the best of them, in shares of the way from no training to the best."""
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            return np.zeros(values.size)
+        width = self.untrained - float(finite.min())
+        return np.asarray((values - finite.min()) / (width if width > 1e-9 else 1.0))
+
+    @functools.cached_property
+    def untrained(self) -> float:
+        """The value of not having trained; for an eval objective the worst that was seen."""
+        objective = self._config.objective
+        if objective.source == "eval":
+            return max((run.objective for run in self._runs if run.objective is not None), default=0.0)
+        if objective.metric == "steps_to_target":
+            return math.log(2.0 * self._config.budget.full_steps)
+        return float(np.median([run.log_initial for run in self._runs])) if self._runs else 0.0
+
+    @functools.cached_property
+    def boundary(self) -> Boundary:
+        """Fitted to every run."""
+        space = self._config.search_space
+        return Boundary(
+            self._runs,
+            n_coordinates=len(self._runs[0].place) if self._runs else 0,
+            horizon=self._config.budget.full_steps,
+            lr_coordinate=coordinate_of("lr", space),
+        )
+
+    @functools.cached_property
+    def speed(self) -> Speed | None:
+        """Fitted to every run with a curve; None if there is none."""
+        runs = [run for run in self._runs if run.curve]
+        full_steps = self._config.budget.full_steps
+        return Speed(runs, schedule=self._config.schedule.name, full_steps=full_steps) if runs else None
+
+    def _predicted(self, run: Observation) -> float:
+        if self.speed is None:
+            return math.inf
+        objective, full_steps = self._config.objective, self._config.budget.full_steps
+        if objective.metric == "final_loss":
+            return float(self.speed.log_losses(run, full_steps)[0])
+        times = np.linspace(full_steps / TIMES, full_steps, TIMES)
+        losses = self.speed.log_losses(run, times)
+        if objective.metric == "loss_auc":
+            return float(losses.mean())
+        assert objective.target is not None
+        goal = math.log(max(objective.target - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
+        reached = np.flatnonzero(losses <= goal)
+        if reached.size:
+            return math.log(times[reached[0]])
+        return math.log(2.0 * full_steps) + float(losses[-1]) - goal
+
+
+def remembered(trials: Sequence[Observation]) -> list[Observation]:
+    """All of a hundred trials; of more, the newest fifty and of the others the fifty with the lowest last loss."""
+    if len(trials) <= REMEMBERED:
+        return list(trials)
+    old, new = trials[: -REMEMBERED // 2], trials[-REMEMBERED // 2 :]
+    best = sorted(old, key=lambda run: (run.has_spiked, run.curve[-1][1] if run.curve else math.inf))
+    return [*best[: REMEMBERED // 2], *new]
+
+
+def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    within = np.clip(p, SURE, 1.0 - SURE)
+    return np.asarray(np.log(within / (1.0 - within)))
