@@ -71,6 +71,11 @@ class Config(Section):
     signals: Signals = Signals.model_validate({})
     sampler: SamplerName = "tpe"
     resources: Resources = Resources()
+    warm_start: Annotated[
+        list[Text],
+        Rule("must be a list of folders of earlier searches", "Example: [runs/first]."),
+        Field(default_factory=list),
+    ]
     storage: Annotated[Text | None, Rule("must be null or an SQLAlchemy URL", "null keeps a journal file.")] = None
     output: Annotated[Text, Rule("must be the path of a folder", "Leave it out for runs/NAME.")]
 

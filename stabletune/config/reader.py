@@ -57,6 +57,8 @@ class _Reader:
         workload = self._workload()
         baseline = self._baseline()
         self.problems += self._storage_problems()
+        self.problems += self._warm_start_problems()
+        self.problems += self._tradeoff_problems()
         self.problems += self._shadow_problems(space, baseline)
         if workload is not None:
             where = f"{self.document.where(('workload',))}: workload"
@@ -79,6 +81,27 @@ class _Reader:
         if self.problems or config is None:
             raise ConfigError(list(dict.fromkeys(self.problems)))
         return config
+
+    def _warm_start_problems(self) -> Iterator[str]:
+        """Earlier searches must be there; their folders are made absolute, so that they are found from anywhere."""
+        written = self.data.get("warm_start")
+        if not isinstance(written, list) or not all(isinstance(folder, str) for folder in written):
+            return
+        folders = [Path(folder).expanduser().absolute() for folder in written]
+        self.data["warm_start"] = [str(folder) for folder in folders]
+        for n, folder in enumerate(folders):
+            if not (folder / "config.yaml").is_file():
+                rule, remedy = (
+                    "must be the output folder of a search",
+                    "Name the folder that `stabletune search` wrote.",
+                )
+                yield self.document.problem(("warm_start", n), rule, str(folder), remedy)
+
+    def _tradeoff_problems(self) -> Iterator[str]:
+        objective = self.data.get("objective")
+        if isinstance(objective, dict) and objective.get("tradeoff") is True and self.data.get("sampler") == "cmaes":
+            rule, remedy = "must know two objectives for objective.tradeoff", "Use tpe, gp or nsga2."
+            yield self.document.problem(("sampler",), rule, "cmaes", remedy)
 
     def _search_space(self) -> SearchSpace | None:
         written = self.data.get("search_space")

@@ -83,6 +83,7 @@ class Budget(Section):
     trial_steps: Count = 500
     full_steps: Count = 2500
     confirm_seeds: Count = 5
+    seeds_per_trial: Count = 1
     wall_minutes: Annotated[
         Annotated[Real, Field(gt=0)] | None, Rule("must be null or a number above 0", "null sets no limit.")
     ] = None
@@ -96,13 +97,16 @@ class Budget(Section):
 
 
 class Objective(Section):
-    """What is minimized."""
+    """What is minimized; with ``tradeoff`` the risk of a spike beside it, as a second objective."""
 
     metric: Annotated[Metric, Rule("must be one of final_loss, loss_auc, steps_to_target", "Name one of them.")] = (
         "final_loss"
     )
     source: Annotated[Literal["train", "eval"], Rule("must be train or eval", "Name one of them.")] = "train"
     target: Annotated[Real | None, Rule("must be null or a finite number", "Give the loss to be reached.")] = None
+    tradeoff: Annotated[
+        bool, Field(strict=True), Rule("must be true or false", "true searches speed and stability side by side.")
+    ] = False
 
     @model_validator(mode="after")
     def _check_target(self) -> Objective:

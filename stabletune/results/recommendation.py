@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stabletune.errors import OutputFolderError
-from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS
+from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS, WORKLOAD_ARGS
 from stabletune.records import FORMAT_VERSION
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
@@ -64,6 +64,13 @@ class Recommendation:
             "evidence": _plain(self.evidence),
             "provenance": _plain(self.provenance),
         }
+
+    def values(self) -> dict[str, Any]:
+        """The settings under the names that a search space gives them."""
+        named = {name: self.settings[name] for name in HYPERPARAMETERS if name in self.settings}
+        schedule, arguments = self.settings.get("schedule") or {}, self.settings.get("workload_args") or {}
+        warmup = {"warmup_ratio": schedule.get("warmup_ratio", 0.0)}
+        return named | warmup | {WORKLOAD_ARGS + name: value for name, value in arguments.items()}
 
     def build_optimizer(self, params: Iterable[Any]) -> torch.optim.Optimizer:
         """These settings as an optimizer: torch's AdamW, or ``InstrumentedAdamW`` when a mitigation is set."""

@@ -94,15 +94,22 @@ class RunFolder:
             )
         return read_yaml_mapping(self.path / "config.yaml")
 
-    def record(self, result: TrialResult) -> None:
-        """Write a run's curves, then its row: in ``trials.csv``, or in ``confirmations.csv`` for a proof run."""
+    def record(self, result: TrialResult, *, row: Mapping[str, Any] | None = None) -> None:
+        """Write a run's curves, then its row: in ``trials.csv``, or in ``confirmations.csv`` for a proof run.
+
+        ``row`` takes the place of a trial's own, for a trial of several runs.
+        """
         spec = result.spec
         if spec.purpose == "search":
             write_curves(self.run_path(spec.number), result)
-            self.trials.write(trial_row(result))
+            self.trials.write(trial_row(result) if row is None else row)
         else:
             write_curves(self.run_path(spec.number, seed=spec.seed), result)
             self.confirmations.write(confirmation_row(result))
+
+    def record_seed(self, result: TrialResult) -> None:
+        """Write the curves of one run of a trial that has several, beside the trial's own."""
+        write_curves(self.run_path(result.spec.number, seed=result.spec.seed), result)
 
     def run_path(self, number: int, *, seed: int | None = None) -> Path:
         """The folder of trial ``number``, or of its proof run with ``seed``."""

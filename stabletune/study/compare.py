@@ -11,7 +11,6 @@ from scipy import stats
 
 from stabletune.config import Config, load_config
 from stabletune.errors import FailedTrials, OutputFolderError
-from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.judgement.objective import over_seeds, ratio_to_baseline
 from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
 from stabletune.results.binomial import spiky_run_rate_upper
@@ -102,12 +101,9 @@ def compare(
         FailedTrials: a run failed; with the traceback of the user's code.
     """
     folder = RunFolder(run_dir)
-    settings = folder.proven_recommendation().settings
+    values = folder.proven_recommendation().values()
     config = load_config(folder.path / "config.yaml")
     study = _open_study(config, folder)
-    values = {name: settings[name] for name in HYPERPARAMETERS if name in settings}
-    values["warmup_ratio"] = settings["schedule"]["warmup_ratio"]
-    values |= {WORKLOAD_ARGS + name: value for name, value in settings.get("workload_args", {}).items()}
     specs = []
     for _ in range(n_seeds or config.budget.confirm_seeds):
         seed = study.fresh_seed()

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -51,7 +52,10 @@ class SearchStudy:
         self._running: dict[int, Trial] = {}
         try:
             self._storage = _open_storage(config.storage_url, journal_path, resume=resume)
-            self.study = optuna.create_study(storage=self._storage, study_name=config.name, load_if_exists=resume)
+            directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
+            self.study = optuna.create_study(
+                storage=self._storage, study_name=config.name, load_if_exists=resume, directions=directions
+            )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise OutputFolderError(
                 f"storage: must not hold a study named {config.name!r} yet, but it does. "
@@ -78,11 +82,20 @@ class SearchStudy:
             trial = self.study.ask()
             self._running[trial.number] = trial
             return trial.number, suggest(trial, space)
-        past = optuna.create_study(sampler=self._judging)
-        past.add_trials([_finished(trial, space) for trial in judged() if is_inside(space, trial.settings)])
+        past = optuna.create_study(sampler=self._judging, directions=self.study.directions)
+        known = [trial for trial in judged() if is_inside(space, trial.settings)]
+        past.add_trials([_finished(trial, space, has_tradeoff=self._has_tradeoff) for trial in known])
+        return self._start(past.ask(dict(distributions(space).values())).params)
+
+    def add(self, values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A new trial with given values, or with those of the search space that are nearest to them."""
+        return self._start(nearest_params(self._config.search_space, values))
+
+    def _start(self, params: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        space = self._config.search_space
         allowed = dict(distributions(space).values())
         self.study.add_trial(
-            optuna.trial.create_trial(state=TrialState.RUNNING, params=past.ask(allowed).params, distributions=allowed)
+            optuna.trial.create_trial(state=TrialState.RUNNING, params=dict(params), distributions=allowed)
         )
         trial = self._take_up(self.study.get_trials(deepcopy=False)[-1])
         return trial.number, suggest(trial, space)
@@ -120,12 +133,15 @@ class SearchStudy:
         if result.status == "failed" or self._is_outside(result.spec.number):
             self.study.tell(result.spec.number, state=TrialState.FAIL)
             return
-        trial.set_constraint(CONSTRAINT, instability(result))
+        if not self._has_tradeoff:
+            trial.set_constraint(CONSTRAINT, instability(result))
         if result.status == "pruned":
-            trial.report(float(result.losses[-1]), result.steps)
+            if not self._has_tradeoff:  # Optuna's studies of several objectives keep no intermediate values
+                trial.report(float(result.losses[-1]), result.steps)
             self.study.tell(result.spec.number, state=TrialState.PRUNED)
             return
-        self.study.tell(result.spec.number, told_objective(result, worst))
+        objective = told_objective(result, worst)
+        self.study.tell(result.spec.number, [objective, instability(result)] if self._has_tradeoff else objective)
 
     def records(self) -> list[dict[str, Any]]:
         """The records of the finished trials, in order of number."""
@@ -137,6 +153,14 @@ class SearchStudy:
         n_used = int(self.attribute("fresh_seeds_used", 0)) + 1
         self.set_attribute("fresh_seeds_used", n_used)
         return (self._config.seed + n_used) % 2**32
+
+    def trial_seeds(self, n: int) -> list[int]:
+        """The seeds of the second and further runs of every trial: drawn once, so that all trials share them."""
+        seeds: list[int] = list(self.attribute("trial_seeds", []))
+        if len(seeds) < n:
+            seeds += [self.fresh_seed() for _ in range(n - len(seeds))]
+            self.set_attribute("trial_seeds", seeds)
+        return seeds[:n]
 
     def discard(self) -> None:
         """Delete the study from its storage."""
@@ -164,6 +188,11 @@ class SearchStudy:
         """Optimizer steps of runs that gave no result, as far as they were reported."""
         return int(self.attribute("steps_abandoned", 0))
 
+    @property
+    def _has_tradeoff(self) -> bool:
+        """Whether instability is an objective of its own, in place of a constraint."""
+        return self._config.objective.tradeoff
+
     def _is_outside(self, number: int) -> bool:
         """Whether a trial's true values lie outside the space, so that the sampler must not learn from them."""
         return bool(self.study.get_trials(deepcopy=False)[number].user_attrs.get(OUTSIDE))
@@ -173,12 +202,12 @@ class SearchStudy:
         return trial
 
 
-def _finished(trial: Judged, space: SearchSpace) -> FrozenTrial:
+def _finished(trial: Judged, space: SearchSpace, *, has_tradeoff: bool) -> FrozenTrial:
     return optuna.trial.create_trial(
         params=nearest_params(space, trial.settings),
         distributions=dict(distributions(space).values()),
-        value=trial.value,
-        constraints={CONSTRAINT: trial.constraint},
+        values=[trial.value, trial.constraint] if has_tradeoff else [trial.value],
+        constraints={} if has_tradeoff else {CONSTRAINT: trial.constraint},
     )
 
 

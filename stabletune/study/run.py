@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stabletune.config import Config, load_config
 from stabletune.errors import BaselineFailed, ConfigError, ResourceError, StabletuneError
@@ -18,9 +19,12 @@ from stabletune.results.store import RunFolder
 from stabletune.study.executors import load_executor
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.prediction.stability_map import lr_margin, stability_map
 from stabletune.study.proof.confirm import ConfirmationPhase
+from stabletune.study.proof.front import front, point_of
 from stabletune.study.proof.outcome import Proof, StudyResult, explain_failure, recommend
-from stabletune.study.search_phase import SearchPhase
+from stabletune.study.trials.search_phase import SearchPhase
+from stabletune.study.trials.warm_start import Lessons, learn
 
 
 def search(
@@ -52,6 +56,7 @@ def search(
     """
     if not isinstance(config, Config):
         config = load_config(config, overrides=overrides, output=output)
+    lessons = learn(config)
     folder = RunFolder(config.output)
     runner = load_executor(executor, config.resources)
     is_new = _claim(folder, config, resume=resume)
@@ -62,7 +67,7 @@ def search(
             folder.discard()
         raise
     try:
-        driver = _Driver(config, study, folder, listener or Listener())
+        driver = _Driver(config, study, folder, lessons=lessons, listener=listener or Listener())
         if not driver.is_over:
             runner.run(driver)
         driver.raise_what_stopped_it()
@@ -92,9 +97,11 @@ def _claim(folder: RunFolder, config: Config, *, resume: bool) -> bool:
 class _Driver:
     """A ``TrialSource`` that is first the search, then the proof, until it is over or out of time."""
 
-    def __init__(self, config: Config, study: SearchStudy, folder: RunFolder, listener: Listener) -> None:
+    def __init__(
+        self, config: Config, study: SearchStudy, folder: RunFolder, *, lessons: Lessons, listener: Listener
+    ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
-        self._search = SearchPhase(config, study, folder, listener)
+        self._search = SearchPhase(config, study, folder, lessons=lessons, listener=listener)
         self._proof: ConfirmationPhase | None = None
         self._error: Exception | None = None
         self._device = study.attribute("device", "")
@@ -138,7 +145,14 @@ class _Driver:
     def conclude(self) -> StudyResult:
         """Write what there is to write and say how it ended."""
         result = self._result()
-        self._folder.write_analysis({"ending": result.ending, "outcome": result.message})
+        self._folder.write_analysis(
+            {
+                "ending": result.ending,
+                "outcome": result.message,
+                "stability_map": self._stability_map(),
+                "front": self._front(),
+            }
+        )
         write_report(self._folder)
         self._listener.on_end(result)
         return result
@@ -167,10 +181,23 @@ class _Driver:
             steps_spent=self._search.steps_spent + self._proof.steps_spent + self._study.abandoned_steps,
             device=self._device,
         )
-        recommendation = recommend(self._config, proof)
+        margin = lr_margin(self._config, self._proof.outlook, winner.candidate.observation)
+        recommendation = recommend(self._config, proof, lr_margin=margin, point=point_of(self._front()))
         recommendation.save(self._folder.recommendation_path)
         message = f"Trial {winner.candidate.number} is recommended."
         return StudyResult("recommended", message, self._folder.path, n_trials, recommendation)
+
+    def _front(self) -> list[dict[str, Any]]:
+        if self._proof is None or not self._config.objective.tradeoff:
+            return []
+        return front(self._proof.prospects, self._proof.winner if self._proof.is_over else None)
+
+    def _stability_map(self) -> dict[str, Any] | None:
+        """Around the winner, or else around the baseline."""
+        outlook = self._proof.outlook if self._proof is not None else self._search.outlook
+        winner = self._proof.winner if self._proof is not None else None
+        around = winner.candidate.observation if winner is not None else next(iter(self._search.observations), None)
+        return None if around is None else stability_map(self._config, outlook, around)
 
     @property
     def _is_out_of_time(self) -> bool:
@@ -189,5 +216,6 @@ class _Driver:
                 self._folder,
                 candidates,
                 trials=self._search.observations,
+                others=self._search.other_runs,
                 listener=self._listener,
             )

@@ -36,9 +36,16 @@ def test_the_required_keys_alone_give_the_defaults_of_the_interface(write: Write
         "trial_steps": 500,
         "full_steps": 2500,
         "confirm_seeds": 5,
+        "seeds_per_trial": 1,
         "wall_minutes": None,
     }
-    assert config.objective.model_dump() == {"metric": "final_loss", "source": "train", "target": None}
+    assert config.objective.model_dump() == {
+        "metric": "final_loss",
+        "source": "train",
+        "target": None,
+        "tradeoff": False,
+    }
+    assert config.warm_start == []
     assert config.schedule.model_dump() == {"name": "constant", "warmup_ratio": 0.0}
     assert config.signals.model_dump() == {
         "overhead": 0.15,
@@ -89,6 +96,20 @@ def test_a_section_left_empty_means_its_defaults(write: Writer) -> None:
     assert (config.budget.trials, config.signals.overhead, config.baseline) == (40, 0.15, {})
 
 
+def test_earlier_searches_are_found_from_any_folder_and_must_be_there(write: Writer, tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "config.yaml").write_text("version: 1\n")
+    config = load_config(write(f"warm_start: [{tmp_path / 'first'}]\n"))
+    assert config.warm_start == [str(tmp_path / "first")]
+    with pytest.raises(ConfigError, match=r"warm_start\[1\]: must be the output folder of a search, but got .*second"):
+        load_config(write(f"warm_start: [{tmp_path / 'first'}, {tmp_path / 'second'}]\n"))
+
+
+def test_a_sampler_of_one_objective_is_refused_for_a_tradeoff(write: Writer) -> None:
+    with pytest.raises(ConfigError, match=r"sampler: must know two objectives for objective.tradeoff, but got 'cmaes'"):
+        load_config(write("objective: {tradeoff: true}\nsampler: cmaes\n"))
+
+
 def test_all_mistakes_are_shown_together_with_their_lines(write: Writer) -> None:
     text = """\
 name: two words
@@ -126,7 +147,8 @@ colour: red
             "config.yaml:14: signals.overhead: must lie in 0 < overhead <= 1, but got 2. 0.15 spends 15 % on top.",
             "config.yaml:15: storage: must be an SQLAlchemy URL, but got 'study.db'. Example: sqlite:///study.db.",
             "config.yaml:16: unknown key `colour`. Known here: version, name, workload, workload_args, seed, "
-            "search_space, baseline, budget, objective, schedule, signals, sampler, resources, storage, output.",
+            "search_space, baseline, budget, objective, schedule, signals, sampler, resources, warm_start, storage, "
+                "output.",
         ]
     )
 

@@ -20,6 +20,10 @@ STABILITY_CAPTION = (
     "The sharpness ratio S against its edge at 1, and below it how far the second moment v̂ has outlived the gradients. "
     "S may rest near 1 in healthy training; S above 1 for many steps while v̂ does not follow is what spikes."
 )
+MAP_CAPTION = (
+    " The color behind them is the predicted probability of no spike over the full horizon, with everything else as in "
+    "the recommendation; it is fitted to all runs of this search, and least sure where there are none."
+)
 LOGARITHMIC = {"lr": "lr", "eps": "eps", "beta2": "1 − beta2", "beta1": "1 − beta1"}
 
 
@@ -87,7 +91,7 @@ def trials_chart(findings: Findings) -> Chart | None:
     names = _two_hyperparameters(findings)
     if len(names) < 2:
         return None
-    traces = []
+    traces = [] if (drawn := _map_of(findings, names)) is None else [drawn]
     for status in ("completed", "stopped", "diverged", "pruned", "failed"):
         rows = [row for row in findings.trials if row["status"] == status and all(is_finite(row[n]) for n in names)]
         if rows:
@@ -114,6 +118,7 @@ def trials_chart(findings: Findings) -> Chart | None:
         "x_log": names[0] in LOGARITHMIC,
         "ring": ring,
         "caption": "One mark per trial, by what became of it."
+        + ("" if drawn is None else MAP_CAPTION)
         + ("" if ring is None else " The ring is the trial shown above."),
     }
 
@@ -170,7 +175,19 @@ def _spike_marks(run: Run) -> dict[str, Any] | None:
     return {**marks, "name": "spike", "label": f"{run.label}: spike", "is_mark": True}
 
 
+def _map_of(findings: Findings, names: Sequence[str]) -> dict[str, Any] | None:
+    """Predicted survival behind the trials, where it was computed for the two hyperparameters that are drawn."""
+    found = findings.analysis.get("stability_map")
+    if not found or found["names"] != list(names):
+        return None
+    x, y = ([_plotted(name, value) for value in found[axis]] for name, axis in zip(names, ("x", "y"), strict=True))
+    return {"role": "completed", "name": "predicted to stay clean", "x": x, "y": y, "z": found["survival"]}
+
+
 def _two_hyperparameters(findings: Findings) -> list[str]:
+    mapped = findings.analysis.get("stability_map")
+    if mapped:
+        return list(mapped["names"])
     varied = [
         name for name in hyperparameters(findings.trials) if any(is_finite(row.get(name)) for row in findings.trials)
     ]

@@ -71,6 +71,11 @@ def _recommended_sentences(findings: Findings) -> list[str]:
             f"How far to trust it: the true share of spiky runs may still be as high as {100 * float(bound):.0f} % "
             f"(exact 95 % bound, {number(tried)} candidate{'s' if tried != 1 else ''} tried). More seeds narrow it."
         )
+    rate, margin = evidence.get("predicted_clean_rate"), evidence.get("lr_margin")
+    if rate is not None:
+        sentence = f"From all runs of the search {100 * float(rate):.0f} % of further ones are predicted to stay clean"
+        wide = "" if margin is None else f"; the edge is predicted at {number(margin)} times this learning rate"
+        sentences.append(f"{sentence}{wide}.")
     steps = evidence.get("training_steps_spent")
     if steps is not None:
         sentences.append(f"The whole search, proof included, took {number(steps)} training steps.")

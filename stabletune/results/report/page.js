@@ -9,6 +9,10 @@
 
   const traceOf = (trace, named) => {
     const stroke = roleColor(trace.role);
+    if (trace.z) return {type: "heatmap", x: trace.x, y: trace.y, z: trace.z, zmin: 0, zmax: 1, zsmooth: false,
+      colorscale: [[0, color("diverged")], [0.5, color("ground")], [1, color("completed")]], opacity: 0.35,
+      colorbar: {title: {text: trace.name, side: "right"}, tickformat: ".0%", thickness: 12},
+      hovertemplate: `%{z:.0%} ${trace.name}<extra></extra>`};
     const key = trace.name + (trace.is_mark ? trace.role : "");
     const isFirst = !named.has(key);
     named.add(key);

@@ -11,8 +11,9 @@ import numpy as np
 
 from stabletune.judgement.history import TRAILING_WINDOW, trailing_median
 from stabletune.records import TrialResult
+from stabletune.study.feasibility import instability
 
-OCTAVES = 7
+OCTAVES = 6
 LOWEST_SHARE = 1e-12
 
 
@@ -22,7 +23,7 @@ class Observation:
 
     ``steps`` were taken, the last of them in a spike if ``has_spiked``. ``curve`` is a list of (step, log loss above
     the floor), free of spikes; ``log_initial`` the same at the start. ``objective`` is None unless the run completed;
-    ``risk`` is the forecast of a clean short trial.
+    ``risk`` is the forecast of a clean short trial; ``severity`` how bad a spike was (``feasibility.instability``).
     """
 
     number: int
@@ -36,6 +37,7 @@ class Observation:
     loss_floor: float
     objective: float | None
     risk: float | None
+    severity: float
 
     def as_data(self) -> dict[str, Any]:
         """Plain data; ``Observation(**data)`` reads it."""
@@ -69,6 +71,7 @@ def observe(result: TrialResult, place: Sequence[float]) -> Observation | None:
         loss_floor=result.loss_floor,
         objective=result.objective,
         risk=result.risk,
+        severity=instability(result) if has_spiked else 0.0,
     )
 
 

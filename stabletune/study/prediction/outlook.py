@@ -68,13 +68,24 @@ class Outlook:
             return math.log(objective)
         return math.log(max(objective - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
 
-    def regrets(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far each value is from the best of them, in shares of the way from no training to the best."""
+    def objective_of(self, value: float, run: Observation) -> float:
+        """The inverse of ``value_of``."""
+        metric, source = self._config.objective.metric, self._config.objective.source
+        if source == "eval" or metric == "loss_auc" or not math.isfinite(value):
+            return value
+        return math.exp(min(value, 700.0)) + (run.loss_floor if metric == "final_loss" else 0.0)
+
+    def regrets(self, values: NDArray[np.float64], *, noise: float = 0.0) -> NDArray[np.float64]:
+        """How far each value is from the best of them, in shares of the way from no training to the best.
+
+        A difference up to ``noise`` is none.
+        """
         finite = values[np.isfinite(values)]
         if not finite.size:
             return np.zeros(values.size)
         width = self.untrained - float(finite.min())
-        return np.asarray((values - finite.min()) / (width if width > 1e-9 else 1.0))
+        beyond = np.maximum(values - finite.min() - noise, 0.0)
+        return np.asarray(beyond / (width if width > 1e-9 else 1.0))
 
     @functools.cached_property
     def untrained(self) -> float:

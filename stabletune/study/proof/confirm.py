@@ -39,10 +39,11 @@ class ConfirmationPhase:
         candidates: list[Candidate],
         *,
         trials: list[Observation],
+        others: list[Observation],
         listener: Listener,
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
-        self._candidates, self._trials = candidates, trials
+        self._candidates, self._trials, self._others = candidates, trials, others
         kept = study.attributes(PROOF_RUN)
         everything = [ProofRun(**entry["run"]) for entry in kept if entry["run"]]
         self._n_kept = len(kept)
@@ -137,7 +138,13 @@ class ConfirmationPhase:
     @property
     def outlook(self) -> Outlook:
         """What the search trials and the runs of the proof say together."""
-        return Outlook(self._config, self._trials, proof_observations(self._evidence))
+        return Outlook(self._config, self._trials, [*self._others, *proof_observations(self._evidence)])
+
+    @property
+    def prospects(self) -> list[Prospect]:
+        """The candidates that are not lost, as they stand."""
+        n_seeds = self._config.budget.confirm_seeds
+        return prospects(self._candidates, self._evidence, self.outlook, n_seeds=n_seeds)
 
     @property
     def _mark(self) -> ProofRun | None:
@@ -153,9 +160,7 @@ class ConfirmationPhase:
     def _plan(self) -> Plan:
         """The plan, made anew only after a run has ended: executors ask many times between."""
         if self._planned is None or self._planned[0] != len(self.runs):
-            n_seeds = self._config.budget.confirm_seeds
-            found = prospects(self._candidates, self._evidence, self.outlook, n_seeds=n_seeds)
-            self._planned = (len(self.runs), plan_proof(found))
+            self._planned = (len(self.runs), plan_proof(self.prospects))
         return self._planned[1]
 
     def _seed_for(self, number: int, *, is_last: bool) -> int:

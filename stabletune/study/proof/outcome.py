@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -47,8 +47,17 @@ class Proof:
     device: str
 
 
-def recommend(config: Config, proof: Proof) -> Recommendation:
-    """The recommendation of a proven candidate."""
+def recommend(
+    config: Config, proof: Proof, *, lr_margin: float | None = None, point: Mapping[str, int] | None = None
+) -> Recommendation:
+    """The recommendation of a proven candidate.
+
+    Args:
+        config: of the study.
+        proof: the winner and everything the evidence is made of.
+        lr_margin: how far its learning rate is from the edge.
+        point: which point of the front between speed and stability it is, if one was asked for.
+    """
     winner = proof.winner
     arguments = config.arguments(winner.candidate.values)
     searched = [
@@ -66,11 +75,15 @@ def recommend(config: Config, proof: Proof) -> Recommendation:
         "spiky_runs": 0,
         "candidates_tried": proof.n_sent,
         "spiky_run_rate_upper_95": round(spiky_run_rate_upper(0, n_runs, 0.05 / proof.n_sent), 4),
+        "predicted_clean_rate": round(winner.clean_rate, 4),
+        "lr_margin": None if lr_margin is None else float(f"{lr_margin:.3g}"),
         "objective": _comparison(config, winner, proof.baseline_runs),
         "baseline_spiky_runs": sum(run.is_spiky for run in proof.baseline_runs),
         "max_sharpness_ratio": max((r.max_sharpness_ratio for r in winner.runs if r.max_sharpness_ratio), default=None),
         "training_steps_spent": proof.steps_spent,
     }
+    if point is not None:
+        evidence["tradeoff"] = dict(point)
     return Recommendation(settings, evidence, _provenance(config, proof.device) | {"trial": winner.candidate.number})
 
 

@@ -50,13 +50,15 @@ class ProofRun:
 class Prospect:
     """A candidate that is not lost, as far as its proof has come.
 
-    ``regret`` is its predicted or reached value against the best candidate's, in shares of the way from no training to
-    it. Its chance of a clean run is a beta distribution with ``n_clean`` of ``n_seen`` runs: the prediction for half
-    of the two, its own runs and, by their nearness, those of its neighbors.
+    ``objective`` is predicted, or reached. ``regret`` is by how much its value exceeds the best candidate's beyond the
+    noise between seeds, in shares of the way from no training to it. Its chance of a clean run is a beta distribution
+    with ``n_clean`` of ``n_seen`` runs: the prediction as one run, then its own runs and, by their nearness, those of
+    its neighbors.
     """
 
     candidate: Candidate
     runs: tuple[ProofRun, ...]
+    objective: float
     regret: float
     n_clean: float
     n_seen: float
@@ -66,6 +68,11 @@ class Prospect:
     def n_missing(self) -> int:
         """Runs that its proof lacks."""
         return max(0, self.n_seeds - len(self.runs))
+
+    @property
+    def chance(self) -> float:
+        """The chance that the next run is clean."""
+        return self.n_clean / self.n_seen
 
     @property
     def clean_rate(self) -> float:
@@ -107,26 +114,39 @@ def prospects(
     if not alive:
         return []
     values = outlook.values([c.observation for c in alive])
-    for n, candidate in enumerate(alive):
-        reached = [run.objective for run in own[candidate.number] if run.objective is not None]
-        if reached:
-            values[n] = outlook.value_of(over_seeds(reached), candidate.observation)
-    regrets = outlook.regrets(values)
+    reached = [_reached(outlook, c, own[c.number]) for c in alive]
+    for n, over_its_seeds in enumerate(reached):
+        if over_its_seeds:
+            values[n] = over_seeds(over_its_seeds)
+    regrets = outlook.regrets(values, noise=seed_noise(reached))
     survival = outlook.survival([c.observation for c in alive])
     evidence = [(_observed(run).place, run.is_clean) for run in runs if run.observation is not None]
     found = []
-    for candidate, regret, chance in zip(alive, regrets, survival, strict=True):
+    for candidate, value, regret, chance in zip(alive, values, regrets, survival, strict=True):
+        objective = outlook.objective_of(float(value), candidate.observation)
         n_seen, n_clean = PRIOR_RUNS, PRIOR_RUNS * float(chance)
         for place, is_clean in evidence:
             nearness = math.exp(-(math.dist(place, candidate.observation.place) ** 2) / (2.0 * REACH**2))
             n_seen, n_clean = n_seen + nearness, n_clean + nearness * is_clean
-        found.append(Prospect(candidate, own[candidate.number], float(regret), n_clean, n_seen, n_seeds))
+        runs_of_it = own[candidate.number]
+        found.append(Prospect(candidate, runs_of_it, objective, float(regret), n_clean, n_seen, n_seeds))
     return found
 
 
 def proof_observations(runs: Sequence[ProofRun]) -> list[Observation]:
     """What the proof runs saw."""
     return [_observed(run) for run in runs if run.observation is not None]
+
+
+def seed_noise(reached: Sequence[Sequence[float]]) -> float:
+    """Standard deviation of a candidate's values between seeds, pooled over the candidates that have two or more."""
+    deviations = [np.var(values, ddof=1) * (len(values) - 1) for values in reached if len(values) > 1]
+    n_free = sum(len(values) - 1 for values in reached if len(values) > 1)
+    return math.sqrt(sum(deviations) / n_free) if n_free else 0.0
+
+
+def _reached(outlook: Outlook, candidate: Candidate, runs: Sequence[ProofRun]) -> list[float]:
+    return [outlook.value_of(run.objective, candidate.observation) for run in runs if run.objective is not None]
 
 
 def _observed(run: ProofRun) -> Observation:

@@ -1,0 +1,219 @@
+"""The search: trials asked of the sampler, run, told back, until the budget of trials is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stabletune.config import Config
+from stabletune.errors import BaselineFailed, RepeatedFailures
+from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.results.curves import finite_or_none
+from stabletune.results.store import RunFolder
+from stabletune.study.feasibility import LARGEST, constraint_of
+from stabletune.study.listener import Listener
+from stabletune.study.optuna_study import Judged, SearchStudy
+from stabletune.study.prediction.observation import Observation, observe
+from stabletune.study.prediction.outlook import REMEMBERED, Outlook
+from stabletune.study.prediction.pace import pace_limits
+from stabletune.study.prediction.place import place_of
+from stabletune.study.proof.prospects import Candidate
+from stabletune.study.specs import all_settings, trial_spec
+from stabletune.study.trials.several_seeds import OpenTrial
+from stabletune.study.trials.warm_start import Lessons
+
+MOST_FAILURES_IN_A_ROW = 5
+
+
+class SearchPhase:
+    """A ``TrialSource`` of search trials.
+
+    Raises:
+        BaselineFailed, RepeatedFailures: from ``on_result``.
+    """
+
+    def __init__(
+        self, config: Config, study: SearchStudy, folder: RunFolder, *, lessons: Lessons, listener: Listener
+    ) -> None:
+        self._config, self._study, self._folder, self._listener = config, study, folder, listener
+        self._lessons = lessons
+        self._waiting = study.unfinished()
+        self._finished: list[dict[str, Any]] = []
+        self._observed: list[Observation | None] = []
+        self._of_more_seeds: list[Observation] = []
+        for attributes in study.records():
+            self._take(attributes)
+        self._seen: tuple[int, Outlook] | None = None
+        self._open: dict[int, OpenTrial] = {}
+        self._n_running = 0
+        if any(a["row"]["trial"] == 0 and a["row"]["status"] == "failed" for a in self._finished):
+            raise BaselineFailed(
+                "trial 0, the baseline, must have run, but it failed when this search was started. "
+                "Start another search with --output.",
+                "",
+            )
+        self._failures_in_a_row = 0
+        folder.trials.rewrite([attributes["row"] for attributes in self._finished])
+        listener.on_search(config.budget.trials, len(self._finished))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget of trials is used."""
+        return len(self._finished) >= self._config.budget.trials and not self._open and not self._n_running
+
+    def next_spec(self) -> TrialSpec | None:
+        """The next seed of a trial under way, else one left unfinished by a crash, the baseline, the sampler's next."""
+        trial = next((trial for trial in self._open.values() if trial.seeds_left), None)
+        if trial is None:
+            n_known = len(self._finished) + len(self._open)
+            if not self._waiting and n_known >= self._config.budget.trials:
+                return None
+            number, values = self._waiting.pop(0) if self._waiting else self._new_trial(n_known)
+            seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
+            trial = self._open[number] = OpenTrial(number, values, len(seeds), seeds)
+        self._n_running += 1
+        limits = pace_limits(self._config, self.outlook)
+        seed = trial.seeds_left.pop(0)
+        spec = trial_spec(self._config, trial.number, trial.values, seed=seed, pace_limits=limits)
+        self._listener.on_start(spec)
+        return spec
+
+    def on_progress(self, progress: Progress) -> bool:
+        """Search trials are judged by their own stoppers; a seed of a trial that is settled is no longer wanted."""
+        self._listener.on_progress(progress)
+        return progress.number in self._open
+
+    def on_result(self, result: TrialResult) -> None:
+        """Keep a run; with the last of its trial write the trial's files, then tell the study, then judge failures."""
+        self._n_running -= 1
+        trial = self._open.get(result.spec.number)
+        if result.spec.seed != self._config.seed:
+            self._folder.record_seed(result)
+        self._listener.on_result(result)
+        if trial is None:
+            self._study.add_abandoned_steps(result.steps)
+            return
+        trial.results.append(result)
+        if trial.is_over:
+            del self._open[trial.number]
+            self._finish(trial)
+
+    def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
+        """A run that is no longer wanted; a trial that has none yet stays unfinished, to be run again on resume."""
+        self._n_running -= 1
+        self._study.add_abandoned_steps(steps)
+        self._listener.on_abandoned(spec, steps)
+
+    def candidates(self) -> list[Candidate]:
+        """Every trial that ended without a spike, those that were only slow among them."""
+        return [
+            Candidate(attributes["row"]["trial"], attributes["values"], observation)
+            for attributes, observation in zip(self._finished, self._observed, strict=True)
+            if observation is not None and attributes["is_candidate"]
+        ]
+
+    @property
+    def observations(self) -> list[Observation]:
+        """What the finished trials showed."""
+        return [observation for observation in self._observed if observation is not None]
+
+    @property
+    def other_runs(self) -> list[Observation]:
+        """Further seeds of the newest trials, and the runs of earlier searches."""
+        return [*self._of_more_seeds[-REMEMBERED:], *self._lessons.observations]
+
+    @property
+    def outlook(self) -> Outlook:
+        """What the finished trials say, looked at once for each number of them."""
+        if self._seen is None or self._seen[0] != len(self._finished):
+            self._seen = (len(self._finished), Outlook(self._config, self.observations, self.other_runs))
+        return self._seen[1]
+
+    @property
+    def n_finished(self) -> int:
+        """Trials that have ended, however they ended."""
+        return len(self._finished)
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether no trial at all kept a finite loss."""
+        return all(attributes["row"]["status"] == "diverged" for attributes in self._finished)
+
+    @property
+    def diagnoses(self) -> list[tuple[str, str]]:
+        """Cause and remedy of the worst spike of each trial that had one."""
+        rows = [attributes["row"] for attributes in self._finished]
+        return [(row["cause"], row["remedy"]) for row in rows if row.get("cause")]
+
+    @property
+    def steps_spent(self) -> int:
+        """Optimizer steps of the search's finished trials."""
+        return sum(attributes["row"]["steps"] for attributes in self._finished)
+
+    def _finish(self, trial: OpenTrial) -> None:
+        whole, attributes = trial.whole(), self._attributes(trial)
+        self._folder.record(whole, row=attributes["row"])
+        objectives = [a["row"]["objective"] for a in self._finished if a["row"]["objective"] is not None]
+        self._study.tell(whole, attributes, worst=max(objectives, default=None))
+        self._take(attributes)
+        self._count_failures(whole)
+
+    def _take(self, attributes: dict[str, Any]) -> None:
+        """Add a finished trial to what is known."""
+        self._finished.append(attributes)
+        seen = [Observation(**data) for data in attributes["observations"]]
+        self._observed.append(seen[0] if seen else None)
+        self._of_more_seeds += seen[1:]
+
+    def _new_trial(self, n_known: int) -> tuple[int, dict[str, Any]]:
+        """The baseline first, then what earlier searches recommended, then the sampler's own."""
+        if n_known == 0:
+            return self._study.add_baseline(), {}
+        to_try = self._lessons.to_try
+        return self._study.add(to_try[n_known - 1]) if n_known <= len(to_try) else self._study.ask(self._judged)
+
+    def _attributes(self, trial: OpenTrial) -> dict[str, Any]:
+        """What is stored with the study; the first observation is the whole trial's, the others its further seeds'."""
+        whole = trial.whole()
+        settings = all_settings(whole.spec)
+        place = place_of(settings, self._config.search_space)
+        others = [result for result in trial.results if result.spec.seed != whole.spec.seed]
+        seen = [observe(result, place) for result in (whole, *others)]
+        is_slow = whole.status == "pruned"
+        return {
+            "row": finite_or_none(trial.row()),
+            "values": {name: settings[name] for name in self._config.search_space.ranges if trial.number},
+            "settings": settings,
+            "observations": [observation.as_data() for observation in seen if observation is not None],
+            "is_candidate": not whole.is_spiky and (is_slow or whole.objective is not None),
+        }
+
+    def _judged(self) -> list[Judged]:
+        """The trials that are remembered and those of earlier searches, as the models see them now."""
+        outlook = self.outlook
+        own = {attributes["row"]["trial"]: attributes for attributes in self._finished}
+        runs = [(own[run.number]["settings"], run) for run in outlook.trials] + list(self._lessons.runs)
+        seen = [run for _, run in runs]
+        found = zip(runs, outlook.values(seen), outlook.survival(seen), strict=True)
+        return [_judge(settings, run, value, survival, outlook.untrained) for (settings, run), value, survival in found]
+
+    def _count_failures(self, result: TrialResult) -> None:
+        if result.status != "failed":
+            self._failures_in_a_row = 0
+            return
+        self._failures_in_a_row += 1
+        trace = result.traceback or ""
+        if result.spec.number == 0:
+            raise BaselineFailed(f"trial 0, the baseline, must run, but it failed: {result.reason}", trace)
+        if self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
+            raise RepeatedFailures(
+                f"trial {result.spec.number}: at most {MOST_FAILURES_IN_A_ROW - 1} trials may fail in a row, "
+                f"but got {self._failures_in_a_row}; the last: {result.reason}",
+                trace,
+            )
+
+
+def _judge(settings: dict[str, Any], run: Observation, value: float, survival: float, untrained: float) -> Judged:
+    """Clean runs by their predicted value and survival; others as bad as no training, the worse the earlier."""
+    if not run.has_spiked:
+        return Judged(settings, min(value, LARGEST), constraint_of(survival))
+    return Judged(settings, min(untrained, LARGEST), run.severity)

@@ -1,0 +1,48 @@
+import pytest
+
+from stabletune.config import load_config
+from stabletune.errors import OutputFolderError
+from stabletune.study.trials.warm_start import learn
+from tests.study.running import rows_of, run
+
+
+def after(folder):
+    return ("budget:", f"warm_start: [{folder}]\nbudget:")
+
+
+def test_what_an_earlier_search_recommended_is_tried_right_after_the_baseline(write_config, tmp_path):
+    first = run(write_config(), tmp_path / "first").recommendation
+    run(write_config(after(tmp_path / "first")), tmp_path / "second")
+    rows = rows_of(tmp_path / "second" / "trials.csv")
+    assert len(rows) == 6
+    assert float(rows[1]["lr"]) == pytest.approx(first.settings["lr"])
+    assert float(rows[1]["beta2"]) == pytest.approx(first.settings["beta2"])
+
+
+def test_runs_of_the_same_task_teach_and_those_of_another_do_not(write_config, tmp_path):
+    run(write_config(), tmp_path / "first")
+    trials, proofs = (rows_of(tmp_path / "first" / name) for name in ("trials.csv", "confirmations.csv"))
+    same = learn(load_config(write_config(after(tmp_path / "first"))))
+    assert len(same.runs) == len(trials) + len(proofs)
+    assert {observation.steps for observation in same.observations} >= {60, 150}
+    for other in (("jitter: 0.1", "jitter: 0.2"), ("full_steps: 150", "full_steps: 300")):
+        lessons = learn(load_config(write_config(after(tmp_path / "first"), other)))
+        assert (len(lessons.to_try), lessons.runs) == (1, ())
+
+
+def test_an_earlier_place_is_the_place_in_the_new_space(write_config, tmp_path):
+    run(write_config(), tmp_path / "first")
+    wider = ("lr: {low: 1.0e-3", "lr: {low: 1.0e-6")
+    narrow = learn(load_config(write_config(after(tmp_path / "first")))).runs
+    wide = learn(load_config(write_config(after(tmp_path / "first"), wider))).runs
+    assert [settings["lr"] for settings, _ in narrow] == [settings["lr"] for settings, _ in wide]
+    pairs = [(a.place, b.place) for (_, a), (_, b) in zip(narrow, wide, strict=True)]
+    assert all(b[0] > a[0] for a, b in pairs if a[0] < 1.0)
+
+
+def test_a_folder_without_its_study_is_a_clear_error_and_claims_nothing(write_config, tmp_path):
+    run(write_config(), tmp_path / "first")
+    (tmp_path / "first" / "study.journal").unlink()
+    with pytest.raises(OutputFolderError, match=r"must hold the study of its search, but study\.journal is not there"):
+        run(write_config(after(tmp_path / "first")), tmp_path / "second")
+    assert not (tmp_path / "second").exists()
