@@ -37,10 +37,16 @@ def study_summary(result: StudyResult) -> str:
             f"   ratio {short(objective['ratio'], '.3g')}",
             f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} "
             f"candidates tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
+            f"Predicted from all runs: {evidence['predicted_clean_rate']:.0%} of further ones stay clean"
+            + _margin(evidence["lr_margin"]),
             f"Training steps spent: {evidence['training_steps_spent']}",
             f"Files: {result.folder} (recommended.yaml, report.html, trials.csv)",
         )
     )
+
+
+def _margin(factor: float | None) -> str:
+    return "." if factor is None else f"; the edge is at {factor:g} times this learning rate."
 
 
 def comparison_summary(comparison: Comparison) -> str:
@@ -54,6 +60,10 @@ def comparison_summary(comparison: Comparison) -> str:
         f"{'rate below':16}" + "".join(f"{arm.spiky_rate_upper:>14.0%}" for arm in arms) + "   exact 95 % bound",
         f"{comparison.metric:16}" + "".join(f"{arm.objective:>14.4g}" for arm in arms) + "   median over seeds",
     ]
+    steps = comparison.steps_to_baseline()
+    if steps is not None:
+        reached = f"{steps:.0f}" if math.isfinite(steps) else "never"
+        lines.append(f"{'steps to loss':16}{reached:>14}{comparison.steps:>14}   to the baseline's final loss")
     interval = comparison.ratio_interval()
     if interval is not None:
         lines.append("ratio {:.3g}, 95 % interval {:.3g} to {:.3g} over paired seeds".format(*interval))

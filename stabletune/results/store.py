@@ -21,7 +21,15 @@ from stabletune.results.rows import CONFIRMATION_KEY, TRIAL_KEY, confirmation_ro
 from stabletune.results.table import Table
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
 
-FILES = ("config.yaml", "study.journal", "trials.csv", "confirmations.csv", "trials", "analysis.json")
+FILES = (
+    "config.yaml",
+    "study.journal",
+    "trials.csv",
+    "confirmations.csv",
+    "trials",
+    "analysis.json",
+    "comparison.json",
+)
 PRODUCTS = ("recommended.yaml", "report.html")
 
 
@@ -121,17 +129,20 @@ class RunFolder:
         return read_curves(self.run_path(number, seed=seed))
 
     def write_analysis(self, analysis: Mapping[str, Any]) -> None:
-        """Keep what only ``study`` can compute (``ending``, ``outcome``) for the report."""
-        content = {**finite_or_none(analysis), "version": FORMAT_VERSION}
-        replace_file(self.path / "analysis.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+        """Keep what only ``study`` can compute (the ending, the stability map, the front) for the report."""
+        self._write_json("analysis.json", analysis)
 
     def analysis(self) -> dict[str, Any]:
         """What ``write_analysis`` kept; empty when nothing was."""
-        path = self.path / "analysis.json"
-        if not path.exists():
-            return {}
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
+        return self._read_json("analysis.json")
+
+    def write_comparison(self, comparison: Mapping[str, Any]) -> None:
+        """Keep what ``stabletune compare`` found last."""
+        self._write_json("comparison.json", comparison)
+
+    def comparison(self) -> dict[str, Any]:
+        """What ``write_comparison`` kept; empty when nothing was."""
+        return self._read_json("comparison.json")
 
     def recommendation(self) -> Recommendation | None:
         """The recommendation, or None when nothing has been proven."""
@@ -151,3 +162,12 @@ class RunFolder:
                 "Finish the search with --resume first."
             )
         return recommendation
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        whole = {**finite_or_none(content), "version": FORMAT_VERSION}
+        replace_file(self.path / name, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return content

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from stabletune.config import Config, load_config
 from stabletune.errors import FailedTrials, OutputFolderError
-from stabletune.judgement.objective import over_seeds, ratio_to_baseline
+from stabletune.judgement.objective import objective_of, over_seeds, ratio_to_baseline
 from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
 from stabletune.results.binomial import spiky_run_rate_upper
+from stabletune.results.report import write_report
 from stabletune.results.store import RunFolder
 from stabletune.study.executors import load_executor
 from stabletune.study.listener import Listener
@@ -78,6 +80,42 @@ class Comparison:
         middle = float(logs.mean())
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
+    def steps_to_baseline(self) -> float | None:
+        """Steps until the recommended run is at its baseline's final loss, the median over pairs of seeds.
+
+        The first step whose trailing median of 20 is at or below the median of the baseline's last 5 %; infinite if
+        that takes longer than the runs are. None if no baseline run kept a finite loss.
+        """
+        needed = []
+        for mine, its in zip(self.recommended.results, self.baseline.results, strict=True):
+            if its.status == "diverged" or not its.losses.size:
+                continue
+            goal = objective_of("final_loss", its.losses)
+            steps = objective_of("steps_to_target", np.nan_to_num(mine.losses, nan=np.inf), target=goal)
+            needed.append(steps if steps <= self.steps else math.inf)
+        return over_seeds(needed) if needed else None
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything that is shown of it, as plain data."""
+        arms = {"recommended": self.recommended, "baseline": self.baseline}
+        return {
+            "metric": self.metric,
+            "source": self.source,
+            "steps": self.steps,
+            "n_seeds": len(self.baseline.results),
+            "ratio": self.ratio_interval(),
+            "steps_to_baseline": self.steps_to_baseline(),
+            **{
+                name: {
+                    "n_spiky": arm.n_spiky,
+                    "spiky_rate_upper": arm.spiky_rate_upper,
+                    "objective": arm.objective,
+                    "objectives": arm.objectives,
+                }
+                for name, arm in arms.items()
+            },
+        }
+
 
 def compare(
     run_dir: str | Path,
@@ -87,7 +125,7 @@ def compare(
     listener: Listener | None = None,
     executor: str = "ray_tune",
 ) -> Comparison:
-    """Run the recommended settings and the baseline on fresh seeds.
+    """Run the recommended settings and the baseline on fresh seeds; the report then shows the comparison.
 
     Args:
         run_dir: the folder of a search that ended with a recommendation.
@@ -115,7 +153,10 @@ def compare(
     source.raise_if_a_run_failed()
     recommended, baseline = (tuple(r for r in source.results() if r.spec.purpose == arm) for arm in ARMS)
     objective = config.objective
-    return Comparison(objective.metric, objective.source, specs[0].steps, Arm(recommended), Arm(baseline))
+    found = Comparison(objective.metric, objective.source, specs[0].steps, Arm(recommended), Arm(baseline))
+    folder.write_comparison(found.as_data())
+    write_report(folder)
+    return found
 
 
 def _open_study(config: Config, folder: RunFolder) -> SearchStudy:

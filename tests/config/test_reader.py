@@ -148,7 +148,7 @@ colour: red
             "config.yaml:15: storage: must be an SQLAlchemy URL, but got 'study.db'. Example: sqlite:///study.db.",
             "config.yaml:16: unknown key `colour`. Known here: version, name, workload, workload_args, seed, "
             "search_space, baseline, budget, objective, schedule, signals, sampler, resources, warm_start, storage, "
-                "output.",
+            "output.",
         ]
     )
 

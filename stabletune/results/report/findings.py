@@ -58,6 +58,7 @@ class Findings:
     candidates: Sequence[Proof]
     recommendation: Recommendation | None
     analysis: Mapping[str, Any]
+    comparison: Mapping[str, Any]
 
     @property
     def best(self) -> Proof | None:
@@ -108,6 +109,7 @@ def read_findings(folder: RunFolder) -> Findings:
         candidates=[Proof(number, rows) for number, rows in candidates.items()],
         recommendation=folder.recommendation(),
         analysis=folder.analysis(),
+        comparison=folder.comparison(),
     )
 
 
