@@ -16,7 +16,7 @@ from stabletune.study.prediction.outlook import Outlook
 REACH = 0.12
 PRIOR_RUNS = 1.0
 STEPS_WORTH = 0.1
-SPIKES_WORTH = 2.5
+SPIKES_WORTH = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +81,14 @@ class Prospect:
 
     @property
     def index(self) -> float:
-        r"""What to choose by, smaller is better: regret + 2.5 (1 - clean rate) + 0.1 E[proofs to run] / P(it holds).
+        r"""What to choose by, smaller is better: regret + 5 (1 - clean rate) + 0.1 E[proofs to run] / P(it holds).
 
         The last term is the expected cost of finding out, in whole proofs, for each time that it succeeds:
         :math:`\sum_{i<m} \prod_{j<i} p_j / n` over :math:`\prod_{i<m} p_i`, with m of n runs missing and
         :math:`p_i = (a + i) / (w + i)` the chance of the next one after i more clean ones. Opening candidates in the
         order of such an index, until the best one proven is below all others, is the optimal way to search among boxes
-        of unknown content. A proof weighs as a tenth of the way from no training to the best, a spike in fifty runs
-        half of that.
+        of unknown content. A proof weighs as a tenth of the way from no training to the best, and so does a spike in
+        fifty runs.
 
         Source: Weitzman, Optimal search for the best alternative, Econometrica 47 (1979), for one prize a box.
         """
