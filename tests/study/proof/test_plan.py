@@ -2,171 +2,76 @@ import dataclasses
 
 import pytest
 
-from stabletune.study.proof.candidates import Candidate
-from stabletune.study.proof.plan import QUALIFIERS, ProofRun, plan_proof
-
-SEEDS = 3
-
-
-def candidate(number, objective=None, risk=0.05):
-    return Candidate(
-        number=number,
-        values={"lr": 1e-3},
-        objective=float(number if objective is None else objective),
-        risk=risk,
-        place=(number / 20.0, 0.5),
-    )
+from stabletune.config import load_config
+from stabletune.study.prediction.outlook import Outlook
+from stabletune.study.proof.plan import plan_proof
+from stabletune.study.proof.prospects import prospects
+from tests.study.proof.test_prospects import SEEDS, candidate, prospect, ran
 
 
-def run(number, seed, *, clean=True, objective=1.0, score=0.1):
-    return ProofRun(
-        candidate=number,
-        purpose="confirmation",
-        seed=seed,
-        is_clean=clean,
-        is_spiky=not clean,
-        spike_score=score if clean else 3.0,
-        objective=objective if clean else None,
-        steps=100,
-        reason="",
-        horizon=100,
-    )
+def spread(n, loss=-2.0):
+    """Candidates along the learning rate, the fastest where it is highest."""
+    return [candidate(k, (k / n, 0.5), loss - 3.0 * k / n) for k in range(1, n + 1)]
 
 
-def baseline_run(objective=100.0):
-    return dataclasses.replace(run(0, 999, objective=objective), purpose="baseline")
-
-
-def play(candidates, outcome, baseline=100.0):
-    """Run a whole proof, one run at a time; ``outcome(number, nth)`` gives each run."""
-    sent, runs = [], [baseline_run(baseline)]
-    for _ in range(1000):
-        plan = plan_proof(candidates, sent, runs, n_seeds=SEEDS)
+def play(config, candidates, outcome):
+    """Run a whole proof one run at a time; ``outcome(candidate, nth)`` is (clean, objective)."""
+    runs = []
+    for seed in range(500):
+        outlook = Outlook(config, [c.observation for c in candidates])
+        plan = plan_proof(prospects(candidates, runs, outlook, n_seeds=SEEDS))
         if plan.winner or plan.is_exhausted:
-            return plan, sent, runs
-        for wanted, n_runs in plan.wanted:
-            done = runs_of(runs, wanted.number) + (wanted.number == 0)
-            if done < n_runs:
-                if wanted.number not in sent:
-                    sent.append(wanted.number)
-                runs.append(outcome(wanted.number, done))
-                break
-        else:
-            pytest.fail("the plan wants nothing and has not ended")
+            return plan, runs
+        chosen = plan.wanted.candidate
+        clean, objective = outcome(chosen, len(plan.wanted.runs))
+        runs.append(ran(chosen.number, seed, clean=clean, objective=objective, place=chosen.observation.place))
     pytest.fail("the proof does not end")
 
 
-def runs_of(runs, number):
-    return sum(r.candidate == number and r.purpose == "confirmation" for r in runs)
+def test_without_a_prospect_the_proof_is_exhausted():
+    assert plan_proof([]).is_exhausted
 
 
-def test_without_candidates_the_proof_is_exhausted_at_once():
-    assert plan_proof([], [], [], n_seeds=SEEDS).is_exhausted
+def test_the_best_index_runs_next_two_seeds_at_first_then_all():
+    best, other = prospect(1, regret=0.0), prospect(2, regret=0.5)
+    plan = plan_proof([other, best])
+    assert (plan.wanted, plan.n_runs) == (best, 2)
+    proven_once = dataclasses.replace(prospect(1, n_runs=1), n_clean=1.8, n_seen=2.0)
+    assert plan_proof([other, proven_once]).n_runs == SEEDS
 
 
-def test_a_handful_qualifies_first_once_each_with_the_baseline():
-    plan = plan_proof([candidate(n) for n in range(1, 21)], [], [], n_seeds=SEEDS)
-    assert [n for _, n in plan.wanted] == [1] * QUALIFIERS
-    assert plan.wants_baseline
+def test_a_complete_proof_wins_once_no_other_is_worth_its_steps():
+    proven = prospect(1, regret=0.05, n_clean=3.8, n_seen=4.0, n_runs=SEEDS)
+    hardly_better, much_better = prospect(2, regret=0.0), prospect(2, regret=-0.8)
+    assert plan_proof([proven, hardly_better]).winner == proven
+    assert plan_proof([proven, much_better]).wanted == much_better
 
 
-def test_the_best_loss_at_the_full_horizon_wins_not_the_best_short_trial():
-    losses = {1: 5.0, 2: 4.0, 3: 0.5, 4: 3.0}
-    plan, _, runs = play([candidate(n) for n in losses], lambda n, i: run(n, 10 * n + i, objective=losses[n]))
-    assert plan.winner.candidate.number == 3
-    assert runs_of(runs, 3) == SEEDS
-    assert len(runs) == 1 + len(losses) + SEEDS - 1
+def test_a_reckless_candidate_is_left_at_its_first_spike_for_one_that_holds(write_config):
+    config = load_config(write_config())
+    plan, runs = play(config, spread(8), lambda c, nth: (c.number <= 4, 1.0 / c.number))
+    assert plan.winner.candidate.number <= 4
+    assert len(plan.winner.runs) == SEEDS
+    assert sum(not run.is_clean for run in runs) <= 4
+    lost = [run.candidate for run in runs if not run.is_clean]
+    assert len(set(lost)) == len(lost)
 
 
-def test_a_finalist_is_dropped_at_its_first_spike_and_the_next_best_takes_its_place():
-    losses = {1: 1.0, 2: 2.0, 3: 3.0}
-    plan, _, runs = play(
-        [candidate(n) for n in losses],
-        lambda n, i: run(n, 10 * n + i, clean=not (n == 1 and i == 1), objective=losses[n]),
-    )
+def test_a_slower_setting_does_not_win_for_being_safer_alone(write_config):
+    config = load_config(write_config())
+    plan, _ = play(config, spread(8), lambda c, nth: (True, 46.0 if c.number <= 2 else 1.0))
+    assert plan.winner.candidate.number > 2
+
+
+def test_a_run_that_ends_far_above_its_prediction_makes_way_for_another(write_config):
+    config = load_config(write_config())
+    candidates = [candidate(1, (0.3, 0.2), -6.0), candidate(2, (0.3, 0.9), -5.5)]
+    plan, runs = play(config, candidates, lambda c, nth: (True, 0.9 if c.number == 1 else 0.004))
     assert plan.winner.candidate.number == 2
-    assert runs_of(runs, 1) == 2
+    assert [run.candidate for run in runs].count(1) < SEEDS
 
 
-def test_when_a_handful_is_lost_the_next_is_sent():
-    tried = []
-
-    def outcome(number, nth):
-        tried.append(number)
-        return run(number, len(tried), clean=len(tried) > QUALIFIERS)
-
-    plan, sent, _ = play([candidate(n) for n in range(1, 16)], outcome)
-    assert plan.winner.candidate.number in sent[QUALIFIERS:]
-    assert len(sent) >= 2 * QUALIFIERS
-
-
-def test_a_lost_proof_sends_the_next_bold_candidate_far_from_it():
-    _, sent, _ = play([candidate(n) for n in range(1, 16)], lambda n, i: run(n, 10 * n + i, clean=n >= 14))
-    assert sent[0] == 1
-    assert sent[1] >= 5
-
-
-def test_nothing_wins_when_every_candidate_spikes():
-    plan, sent, _ = play([candidate(n) for n in range(1, 10)], lambda n, i: run(n, 10 * n + i, clean=False))
+def test_nothing_wins_where_everything_spikes_and_each_was_tried_once(write_config):
+    plan, runs = play(load_config(write_config()), spread(6), lambda c, nth: (False, None))
     assert plan.is_exhausted
-    assert sorted(sent) == list(range(1, 10))
-
-
-def test_a_calm_candidate_goes_before_a_faster_one_that_came_near_a_spike():
-    scores, losses = {1: 0.9, 2: 0.2}, {1: 1.0, 2: 2.0}
-    plan, _, _ = play([candidate(1), candidate(2)], lambda n, i: run(n, n, objective=losses[n], score=scores[n]))
-    assert plan.winner.candidate.number == 2
-
-
-def test_where_none_is_calm_the_best_clean_one_wins_all_the_same():
-    plan, _, _ = play([candidate(1), candidate(2)], lambda n, i: run(n, n, objective=3.0 - n, score=0.9))
-    assert plan.winner.candidate.number == 2
-    assert len(plan.winner.runs) == SEEDS
-
-
-def test_more_handfuls_are_sent_while_none_beats_the_baseline_but_three_at_most():
-    many = [candidate(n) for n in range(1, 41)]
-    plan, sent, _ = play(many, lambda n, i: run(n, 10 * n + i, objective=2.0), baseline=1.0)
-    assert len(sent) == 3 * QUALIFIERS
-    assert plan.winner is not None
-    _, sent, _ = play(many, lambda n, i: run(n, 10 * n + i, objective=0.5), baseline=1.0)
-    assert len(sent) == QUALIFIERS
-
-
-def test_a_clean_baseline_that_ends_lowest_is_recommended_itself():
-    field = [candidate(n) for n in range(4)]
-    plan, _, runs = play(field, lambda n, i: run(n, 10 * n + i, objective=1.0 if n == 0 else 2.0), baseline=1.0)
-    assert plan.winner.candidate.number == 0
-    assert len(plan.winner.runs) == SEEDS
-    assert runs_of(runs, 0) == SEEDS - 1  # its run as the mark to beat is the first of its proof
-
-
-def test_nothing_is_decided_before_the_baseline_has_run():
-    plan = plan_proof([candidate(1)], [1], [run(1, 1)], n_seeds=SEEDS)
-    assert plan.wants_baseline
-    assert plan.winner is None
-
-
-def test_a_baseline_that_diverges_is_beaten_by_anything():
-    plan, sent, _ = play([candidate(n) for n in range(1, 41)], lambda n, i: run(n, 10 * n + i), baseline=None)
-    assert plan.winner is not None
-    assert len(sent) == QUALIFIERS
-
-
-def test_a_candidate_beside_one_that_spiked_gives_way_to_a_slower_one_with_clean_neighbors():
-    field = [candidate(n) for n in (1, 2, 10, 11, 18, 19)]
-    losses = {1: 0.1, 2: 0.1, 10: 2.0, 11: 2.1, 18: 3.0, 19: 3.1}
-    plan, _, _ = play(field, lambda n, i: run(n, 10 * n + i, clean=n != 2, objective=losses[n]))
-    assert plan.winner.candidate.number == 10
-
-
-def test_without_a_secure_one_the_best_clean_one_wins_after_three_handfuls():
-    field = [candidate(n, risk=0.9) for n in range(1, 41)]
-    plan, sent, _ = play(field, lambda n, i: run(n, 10 * n + i, clean=n % 2 == 0, objective=2.0 + n))
-    assert len(sent) == 3 * QUALIFIERS
-    assert plan.winner is not None
-
-
-def test_the_plan_waits_while_a_first_run_is_under_way():
-    plan = plan_proof([candidate(1)], [1], [baseline_run()], n_seeds=SEEDS)
-    assert (plan.wanted, plan.winner, plan.is_exhausted) == ((), None, False)
+    assert sorted(run.candidate for run in runs) == [1, 2, 3, 4, 5, 6]
