@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.search.ablation import replaced
 from benchmarks.search.confirmation import Found
@@ -15,8 +19,8 @@ from stabletune.study.prediction.outlook import Outlook
 def search(task: Task, seed: int) -> Found:
     """No path length, no curves."""
 
-    def last_loss(_: Outlook, run: Observation) -> float:
-        return run.curve[-1][1] if run.curve else math.inf
+    def last_losses(_: Outlook, runs: Sequence[Observation]) -> NDArray[np.float64]:
+        return np.array([run.curve[-1][1] if run.curve else math.inf for run in runs])
 
-    with replaced(Outlook, "_predicted", last_loss):
+    with replaced(Outlook, "_predicted", last_losses):
         return stabletune_search.search(task, seed)

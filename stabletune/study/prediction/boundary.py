@@ -63,7 +63,8 @@ class Boundary:
     def survival(self, places: ArrayLike) -> NDArray[np.float64]:
         """Probability of no spike over the full horizon for each of ``places``, shape (n, coordinates)."""
         where = np.atleast_2d(np.asarray(places, dtype=np.float64))
-        features = np.concatenate([self._features(at, np.arange(BINS)) for at in where])
+        every_bin = np.arange(BINS)
+        features = np.concatenate([self._features(at, every_bin) for at in where])
         hazards = self._model.predict_proba(features)[:, 1].reshape(len(where), BINS)
         return np.asarray(np.prod(1.0 - hazards, axis=1))
 

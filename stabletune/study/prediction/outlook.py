@@ -57,7 +57,7 @@ class Outlook:
         """The predicted value of the objective at the full horizon, for each one's settings; infinite if unknown."""
         if self._config.objective.source == "eval":
             return np.array([math.inf if run.objective is None else run.objective for run in runs])
-        return np.array([self._predicted(run) for run in runs])
+        return self._predicted(runs)
 
     def value_of(self, objective: float, run: Observation) -> float:
         """The value of an objective that a run of the full horizon has reached."""
@@ -115,22 +115,25 @@ class Outlook:
         full_steps = self._config.budget.full_steps
         return Speed(runs, schedule=self._config.schedule.name, full_steps=full_steps) if runs else None
 
-    def _predicted(self, run: Observation) -> float:
-        if self.speed is None:
-            return math.inf
+    def _predicted(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
+        if self.speed is None or not runs:
+            return np.full(len(runs), math.inf)
         objective, full_steps = self._config.objective, self._config.budget.full_steps
         if objective.metric == "final_loss":
-            return float(self.speed.log_losses(run, full_steps)[0])
+            return self.speed.log_losses(runs, full_steps)[:, 0]
         times = np.linspace(full_steps / TIMES, full_steps, TIMES)
-        losses = self.speed.log_losses(run, times)
+        curves = self.speed.log_losses(runs, times)
         if objective.metric == "loss_auc":
-            return float(losses.mean())
-        assert objective.target is not None
-        goal = math.log(max(objective.target - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
-        reached = np.flatnonzero(losses <= goal)
-        if reached.size:
-            return math.log(times[reached[0]])
-        return math.log(2.0 * full_steps) + float(losses[-1]) - goal
+            return np.asarray(curves.mean(axis=1))
+        return np.array([self._log_steps(run, times, curve) for run, curve in zip(runs, curves, strict=True)])
+
+    def _log_steps(self, run: Observation, times: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
+        """Log of the steps to the target; where the curve misses it, the more the farther it stays above."""
+        target, full_steps = self._config.objective.target, self._config.budget.full_steps
+        assert target is not None
+        goal = math.log(max(target - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
+        reached = np.flatnonzero(curve <= goal)
+        return math.log(times[reached[0]]) if reached.size else math.log(2.0 * full_steps) + float(curve[-1]) - goal
 
 
 def remembered(trials: Sequence[Observation]) -> list[Observation]:

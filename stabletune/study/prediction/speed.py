@@ -48,9 +48,10 @@ class Speed:
         self._process = GaussianProcessRegressor(kernel, alpha=NOISE_VARIANCE, optimizer=None, normalize_y=True)
         self._process.fit(points, values)
 
-    def log_losses(self, run: Observation, steps: ArrayLike) -> NDArray[np.float64]:
-        """Predicted log loss above the floor of a run's settings after ``steps`` steps each."""
-        return np.asarray(self._process.predict(self._inputs(run, steps)))
+    def log_losses(self, runs: Sequence[Observation], steps: ArrayLike) -> NDArray[np.float64]:
+        """Predicted log loss above the floor of each run's settings after each of ``steps``, shape (runs, steps)."""
+        inputs = np.concatenate([self._inputs(run, steps) for run in runs])
+        return np.asarray(self._process.predict(inputs)).reshape(len(runs), -1)
 
     def _inputs(self, run: Observation, steps: ArrayLike) -> NDArray[np.float64]:
         lengths = path_length(
