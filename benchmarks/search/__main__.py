@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.document import write_measured
+from benchmarks.search.calibration import calibration_table
 from benchmarks.search.methods import METHODS
 from benchmarks.search.runs import Job, run_missing
 from benchmarks.search.score import tables
@@ -28,11 +29,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="searches per task and method")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--kept", type=Path, default=Path("build") / "search", help="where runs are kept")
+    parser.add_argument("--calibration", action="store_true", help="judge the boundary model on a grid instead")
     parser.add_argument("--write", action="store_true", help="replace the tables of docs/search.md")
     options = parser.parse_args()
     tasks = options.tasks or (list(TASKS) if options.full else SLICE_TASKS)
     methods = options.methods or (METHODS if options.full else SLICE_METHODS)
     n_seeds = options.seeds or (FULL_SEEDS if options.full else SLICE_SEEDS)
+    if options.calibration:
+        grids = run_missing([(task, "grid", 0) for task in tasks], options.kept, n_jobs=options.jobs)
+        print(calibration_table({grid["task"]: grid["cells"] for grid in grids}))
+        return
     jobs: list[Job] = [(task, method, seed) for seed in range(n_seeds) for task in tasks for method in methods]
     jobs += [(task, "oracle", 0) for task in tasks]
     found = run_missing(jobs, options.kept, n_jobs=options.jobs)

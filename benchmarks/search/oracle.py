@@ -9,14 +9,14 @@ import numpy as np
 from benchmarks.search.tasks import BETA2, CONFIRM_SEEDS, FULL_STEPS, LR, Task
 from benchmarks.search.training import Setting, train
 
-N_RATES, N_MEMORIES, GRID_SEEDS, FIRST_SEED = 13, 6, 2, 700_000
+GRID_SEEDS, FIRST_SEED = 2, 700_000
+RATES = [float(rate) for rate in np.geomspace(*LR, 13)]
+MEMORIES = [float(1.0 - rest) for rest in np.geomspace(1.0 - BETA2[1], 1.0 - BETA2[0], 6)]
 
 
 def oracle(task: Task) -> tuple[Setting, float]:
     """The setting with the lowest median final loss on two seeds that is clean on five more; its median there."""
-    rates = np.geomspace(*LR, N_RATES)
-    memories = 1.0 - np.geomspace(1.0 - BETA2[1], 1.0 - BETA2[0], N_MEMORIES)
-    grid = [(loss, setting) for lr in rates for b in memories if (loss := _loss(task, setting := Setting(lr, b)))]
+    grid = [(loss, setting) for lr in RATES for b in MEMORIES if (loss := _loss(task, setting := Setting(lr, b)))]
     for _, setting in sorted(grid, key=lambda entry: entry[0]):
         runs = []
         for n in range(CONFIRM_SEEDS):

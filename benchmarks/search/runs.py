@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.search.calibration import grid_record
 from benchmarks.search.methods import load_method
 from benchmarks.search.oracle import oracle
 from benchmarks.search.tasks import FULL_STEPS, TASKS
@@ -43,10 +44,15 @@ def _run_one(entry: tuple[Job, Path]) -> str:
     warnings.simplefilter("ignore")
     started = time.perf_counter()
     record = {"task": name, "method": method, "seed": seed}
-    record |= _oracle_record(name) if method == "oracle" else _search_record(name, method, SEEDS_APART * (1 + seed))
+    if method == "oracle":
+        record |= _oracle_record(name)
+    elif method == "grid":
+        record["cells"] = grid_record(TASKS[name])
+    else:
+        record |= _search_record(name, method, SEEDS_APART * (1 + seed))
     record["seconds"] = time.perf_counter() - started
     path.write_text(json.dumps(record), encoding="utf-8")
-    return json.dumps(record)
+    return json.dumps({key: value for key, value in record.items() if key != "cells"})
 
 
 def _oracle_record(name: str) -> dict[str, Any]:

@@ -34,11 +34,15 @@ class Task:
         """The workload as a config names it."""
         return self.function if self.file is None else f"{self.file}:{self.function}"
 
+    @property
+    def reference(self) -> WorkloadReference:
+        """The workload as a worker is told it."""
+        return WorkloadReference(self.function, path=None if self.file is None else str(self.file))
+
     def build(self, seed: int) -> Training:
         """Model, loss and batches of a run, seeded as stabletune seeds them."""
-        path = None if self.file is None else str(self.file)
         torch.manual_seed(seed)
-        return load_function(WorkloadReference(self.function, path=path))(seed, torch.device("cpu"), **self.arguments)
+        return load_function(self.reference)(seed, torch.device("cpu"), **self.arguments)
 
 
 TASKS = {

@@ -48,10 +48,7 @@ class Outlook:
         """
         if not runs:
             return np.zeros(0)
-        logits = _logit(self.boundary.survival([run.place for run in runs]))
-        forecast = np.array([0.5 if run.risk is None else 1.0 - run.risk for run in runs])
-        weight = np.array([0.0 if run.risk is None else FORECAST_WEIGHT for run in runs])
-        return 1.0 / (1.0 + np.exp(-((1.0 - weight) * logits + weight * _logit(forecast))))
+        return pooled(self.boundary.survival([run.place for run in runs]), [run.risk for run in runs])
 
     def values(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
         """The predicted value of the objective at the full horizon, for each one's settings; infinite if unknown."""
@@ -134,6 +131,14 @@ class Outlook:
         goal = math.log(max(target - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
         reached = np.flatnonzero(curve <= goal)
         return math.log(times[reached[0]]) if reached.size else math.log(2.0 * full_steps) + float(curve[-1]) - goal
+
+
+def pooled(survival: NDArray[np.float64], risks: Sequence[float | None]) -> NDArray[np.float64]:
+    """The boundary model's survival and the forecasts' risks as one probability each."""
+    forecast = np.array([0.5 if risk is None else 1.0 - risk for risk in risks])
+    weight = np.array([0.0 if risk is None else FORECAST_WEIGHT for risk in risks])
+    logits = (1.0 - weight) * _logit(survival) + weight * _logit(forecast)
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)))
 
 
 def remembered(trials: Sequence[Observation]) -> list[Observation]:
