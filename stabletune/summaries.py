@@ -37,16 +37,20 @@ def study_summary(result: StudyResult) -> str:
             f"   ratio {short(objective['ratio'], '.3g')}",
             f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} "
             f"candidates tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
-            f"Predicted from all runs: {evidence['predicted_clean_rate']:.0%} of further ones stay clean"
-            + _margin(evidence["lr_margin"]),
+            *_predicted(evidence),
             f"Training steps spent: {evidence['training_steps_spent']}",
             f"Files: {result.folder} (recommended.yaml, report.html, trials.csv)",
         )
     )
 
 
-def _margin(factor: float | None) -> str:
-    return "." if factor is None else f"; the edge is at {factor:g} times this learning rate."
+def _predicted(evidence: Mapping[str, Any]) -> list[str]:
+    """What the models say of further runs, where the evidence has it."""
+    rate, margin = evidence.get("predicted_clean_rate"), evidence.get("lr_margin")
+    if rate is None:
+        return []
+    edge = "" if margin is None else f"; the edge is predicted at {margin:g} times this learning rate"
+    return [f"Predicted from all runs: {rate:.0%} of further ones stay clean{edge}."]
 
 
 def comparison_summary(comparison: Comparison) -> str:

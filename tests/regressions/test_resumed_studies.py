@@ -29,10 +29,12 @@ def test_a_recommendation_that_a_stricter_proof_refutes_is_taken_back(write_conf
 
 
 def test_trials_of_a_larger_budget_get_their_proof(write_config, tmp_path):
-    run(write_config(), tmp_path / "out")
+    first = run(write_config(("trials: 6", "trials: 1")), tmp_path / "out")
+    assert first.recommendation.provenance["trial"] == 0
     before = len(rows_of(tmp_path / "out" / "confirmations.csv"))
-    run(write_config(("trials: 6", "trials: 12")), tmp_path / "out", resume=True)
-    assert len(rows_of(tmp_path / "out" / "confirmations.csv")) > before
+    second = run(write_config(("trials: 6", "trials: 12")), tmp_path / "out", resume=True)
+    assert second.recommendation.provenance["trial"] > 0  # the baseline's rate is far too low for this quadratic
+    assert len(rows_of(tmp_path / "out" / "confirmations.csv")) >= before + 2
 
 
 def test_resuming_a_finished_study_leaves_the_recommendation_as_it_is(write_config, tmp_path):

@@ -88,14 +88,15 @@ class SearchPhase:
         trial = self._open.get(result.spec.number)
         if result.spec.seed != self._config.seed:
             self._folder.record_seed(result)
-        self._listener.on_result(result)
         if trial is None:
             self._study.add_abandoned_steps(result.steps)
-            return
-        trial.results.append(result)
-        if trial.is_over:
-            del self._open[trial.number]
+        else:
+            trial.results.append(result)
+        if trial is not None and trial.is_over:
             self._finish(trial)
+        self._listener.on_result(result)
+        if trial is not None and trial.is_over:
+            self._count_failures(trial.whole())
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """A run that is no longer wanted; a trial that has none yet stays unfinished, to be run again on resume."""
@@ -155,7 +156,7 @@ class SearchPhase:
         objectives = [a["row"]["objective"] for a in self._finished if a["row"]["objective"] is not None]
         self._study.tell(whole, attributes, worst=max(objectives, default=None))
         self._take(attributes)
-        self._count_failures(whole)
+        del self._open[trial.number]
 
     def _take(self, attributes: dict[str, Any]) -> None:
         """Add a finished trial to what is known."""
