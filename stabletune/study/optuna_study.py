@@ -74,7 +74,7 @@ class SearchStudy:
     def ask(self, judged: Callable[[], Sequence[Judged]]) -> tuple[int, dict[str, Any]]:
         """A new trial: its number and the values of the search space.
 
-        A sampler that keeps nothing between proposals is shown the finished trials as ``judged`` sees them today,
+        A sampler that reads them is shown the finished trials as ``judged`` sees them today,
         which is not how they were told; any other reads the study itself.
         """
         space = self._config.search_space

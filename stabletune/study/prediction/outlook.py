@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from stabletune.config import Config
 from stabletune.study.prediction.boundary import Boundary
 from stabletune.study.prediction.observation import LOWEST_SHARE, Observation
-from stabletune.study.prediction.place import coordinate_of
+from stabletune.study.prediction.place import coordinate_of, place_of
 from stabletune.study.prediction.speed import Speed
 
 FORECAST_WEIGHT = 0.35
 REMEMBERED = 100
 SURE = 1e-3
 TIMES = 32
+WIDEST, NARROWEST = math.log(1e3), 0.05
 
 
 class Outlook:
@@ -29,14 +30,16 @@ class Outlook:
 
     Args:
         config: of the study.
-        trials: observations of search trials; beyond a hundred the better half and the newer half of as many, so that
-            a long study costs no more for each trial than a short one.
+        trials: observations of search trials; of more than a hundred each model sees a hundred, so that a long study
+            costs no more for each trial than a short one.
         proofs: observations of runs over the full horizon.
     """
 
     def __init__(self, config: Config, trials: Sequence[Observation], proofs: Sequence[Observation] = ()) -> None:
         self._config = config
         self.trials = remembered(trials)
+        self.sample = sampled(trials)
+        self._proofs = list(proofs)
         self._runs = [*self.trials, *proofs]
 
     def survival(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
@@ -75,32 +78,36 @@ class Outlook:
     def regrets(self, values: NDArray[np.float64], *, noise: float = 0.0) -> NDArray[np.float64]:
         """How far each value is from the best of them, in shares of the way from no training to the best.
 
-        A difference up to ``noise`` is none.
+        A difference up to ``noise`` is none. The way counts as three decades at most, so that ten times the loss is a
+        third of it and more however deep the best one gets, and as five percent at least.
         """
         finite = values[np.isfinite(values)]
         if not finite.size:
             return np.zeros(values.size)
-        width = self.untrained - float(finite.min())
-        beyond = np.maximum(values - finite.min() - noise, 0.0)
-        return np.asarray(beyond / (width if width > 1e-9 else 1.0))
+        best = float(finite.min())
+        is_eval = self._config.objective.source == "eval"
+        narrowest = max(NARROWEST * (abs(best) if is_eval else 1.0), 1e-300)
+        width = max(self.untrained - best, narrowest)
+        return np.asarray(np.maximum(values - best - noise, 0.0) / (width if is_eval else min(width, WIDEST)))
 
     @functools.cached_property
     def untrained(self) -> float:
-        """The value of not having trained; for an eval objective the worst that was seen."""
+        """The value of not having trained; for an eval objective the median of what was seen."""
         objective = self._config.objective
         if objective.source == "eval":
-            return max((run.objective for run in self._runs if run.objective is not None), default=0.0)
+            objectives = [run.objective for run in self._runs if run.objective is not None]
+            return float(np.median(objectives)) if objectives else 0.0
         if objective.metric == "steps_to_target":
             return math.log(2.0 * self._config.budget.full_steps)
         return float(np.median([run.log_initial for run in self._runs])) if self._runs else 0.0
 
     @functools.cached_property
     def boundary(self) -> Boundary:
-        """Fitted to every run."""
+        """Fitted to a sample of the trials that their outcome had no say in, and to every other run."""
         space = self._config.search_space
         return Boundary(
-            self._runs,
-            n_coordinates=len(self._runs[0].place) if self._runs else 0,
+            [*self.sample, *self._proofs],
+            n_coordinates=len(place_of({}, space)),
             horizon=self._config.budget.full_steps,
             lr_coordinate=coordinate_of("lr", space),
         )
@@ -119,9 +126,9 @@ class Outlook:
         if objective.metric == "final_loss":
             return self.speed.log_losses(runs, full_steps)[:, 0]
         times = np.linspace(full_steps / TIMES, full_steps, TIMES)
-        curves = self.speed.log_losses(runs, times)
         if objective.metric == "loss_auc":
-            return np.asarray(curves.mean(axis=1))
+            return np.asarray(self.speed.log_losses(runs, times - 0.5 * full_steps / TIMES).mean(axis=1))
+        curves = self.speed.log_losses(runs, times)
         return np.array([self._log_steps(run, times, curve) for run, curve in zip(runs, curves, strict=True)])
 
     def _log_steps(self, run: Observation, times: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
@@ -148,6 +155,15 @@ def remembered(trials: Sequence[Observation]) -> list[Observation]:
     old, new = trials[: -REMEMBERED // 2], trials[-REMEMBERED // 2 :]
     best = sorted(old, key=lambda run: (run.has_spiked, run.curve[-1][1] if run.curve else math.inf))
     return [*best[: REMEMBERED // 2], *new]
+
+
+def sampled(trials: Sequence[Observation]) -> list[Observation]:
+    """All of a hundred trials; of more, the newest fifty and every so manyth of the others, however they ended."""
+    if len(trials) <= REMEMBERED:
+        return list(trials)
+    half = REMEMBERED // 2
+    chosen = np.linspace(0, len(trials) - half - 1, half).round().astype(int)
+    return [*(trials[n] for n in chosen), *trials[-half:]]
 
 
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ def pace_limits(config: Config, outlook: Outlook) -> tuple[tuple[int, float], ..
         return ()
     first = _longest_warmup(config)
     steps = [step for step in marks(config.budget.full_steps) if first < step < config.budget.trial_steps]
-    clean = [run for run in outlook.trials if not run.has_spiked]
+    clean = [run for run in outlook.sample if not run.has_spiked]
     peers = [run for run, p in zip(clean, outlook.survival(clean), strict=True) if p >= LIKELY]
     limits = []
     for step in steps:

@@ -35,7 +35,7 @@ def path_length(
 def _cumulative_factor(
     schedule: str, warmup_steps: int, full_steps: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    knots = np.unique(np.linspace(0, full_steps, KNOTS).round())
+    knots = np.unique(np.concatenate([np.linspace(0, end, KNOTS).round() for end in (warmup_steps, full_steps)]))
     factors = [lr_factor(schedule, int(step), warmup_steps=warmup_steps, full_steps=full_steps) for step in knots]
     areas = np.diff(knots) * (np.array(factors[1:]) + np.array(factors[:-1])) / 2.0
     return knots, np.concatenate([[0.0], np.cumsum(areas)])

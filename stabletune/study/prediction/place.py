@@ -21,7 +21,7 @@ def place_of(settings: Mapping[str, Any], space: SearchSpace) -> tuple[float, ..
     for name, allowed in space.ranges.items():
         value = settings.get(name)
         if isinstance(allowed, Choices):
-            place.extend(CHOICES_APART / math.sqrt(2.0) * (value == choice) for choice in allowed.values)
+            place.extend(CHOICES_APART / math.sqrt(2.0) * _is_choice(value, choice) for choice in allowed.values)
         else:
             place.append(_along(value, allowed))
     return tuple(place)
@@ -44,6 +44,11 @@ def value_at(share: float, allowed: FloatRange | IntRange) -> float:
     if allowed.scale == "log":
         return math.exp(at)
     return 1.0 - math.exp(-at) if allowed.scale == "log_one_minus" else at
+
+
+def _is_choice(value: Any, choice: Any) -> bool:
+    """Whether a value is this choice; true is not 1."""
+    return bool(value == choice) and isinstance(value, bool) == isinstance(choice, bool)
 
 
 def _along(value: Any, allowed: FloatRange | IntRange) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -52,10 +51,12 @@ def lr_margin(config: Config, outlook: Outlook, run: Observation) -> float | Non
         return None
     shares = np.linspace(0.0, 1.0, 8 * POINTS)
     places = [[*run.place[:coordinate], float(share), *run.place[coordinate + 1 :]] for share in shares]
-    moved = [dataclasses.replace(run, place=place) for place in places]
-    likely = np.flatnonzero(outlook.survival(moved) >= EDGE)
-    edge = value_at(float(shares[likely[-1]]) if likely.size else 0.0, allowed)
-    return edge / run.lr
+    is_likely = outlook.boundary.survival(places) >= EDGE
+    at = int(np.argmin(np.abs(shares - run.place[coordinate])))
+    step = 1 if is_likely[at] else -1
+    while 0 <= at + step < shares.size and is_likely[at] == (step > 0) and is_likely[at + step] == (step > 0):
+        at += step
+    return value_at(float(shares[at]), allowed) / run.lr
 
 
 def _ranges(config: Config) -> dict[str, FloatRange | IntRange]:

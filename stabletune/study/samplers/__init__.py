@@ -1,6 +1,7 @@
 """Samplers: one file each, with ``build(seed) -> optuna sampler``; named in the config by the file's name.
 
-``KEEPS_STATE`` says whether the sampler remembers earlier proposals by what it stored with them.
+``READS_JUDGED`` says whether it is shown the finished trials as they are judged at each proposal; a sampler that
+ignores them, or that needs what it stored with earlier proposals, reads the study itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,6 @@ def load_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def load_judging_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler | None:
-    """The sampler of that name if it can be shown the finished trials anew at each proposal; else None."""
-    keeps_state: bool = importlib.import_module(f"{__name__}.{name}").KEEPS_STATE
-    return None if keeps_state else load_sampler(name, seed)
+    """The sampler of that name if it is shown the finished trials anew at each proposal; else None."""
+    reads_judged: bool = importlib.import_module(f"{__name__}.{name}").READS_JUDGED
+    return load_sampler(name, seed) if reads_judged else None

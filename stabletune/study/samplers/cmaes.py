@@ -6,7 +6,7 @@ import warnings
 
 import optuna
 
-KEEPS_STATE = True
+READS_JUDGED = False
 
 
 def build(seed: int) -> optuna.samplers.BaseSampler:

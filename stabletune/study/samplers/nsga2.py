@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 
-KEEPS_STATE = True
+READS_JUDGED = False
 
 
 def build(seed: int) -> optuna.samplers.BaseSampler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 
-KEEPS_STATE = False
+READS_JUDGED = False
 
 
 def build(seed: int) -> optuna.samplers.BaseSampler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 
-KEEPS_STATE = False
+READS_JUDGED = True
 
 
 def build(seed: int) -> optuna.samplers.BaseSampler:

@@ -64,3 +64,23 @@ def test_an_observation_survives_json():
 def test_marks_are_halves_of_the_horizon_down_to_the_trailing_window():
     assert marks(2500) == [39, 78, 156, 312, 625, 1250, 2500]
     assert marks(60) == [30, 60]
+
+
+def test_a_trial_pruned_for_its_pace_is_clean_up_to_its_end():
+    found = observe(result(status="pruned", n_steps=50, objective=None), (0.3,))
+    assert (found.has_spiked, found.steps, found.objective, found.severity) == (False, 50, None, 0.0)
+    assert [step for step, _ in found.curve] == [25, 50]
+
+
+def test_of_several_spikes_the_first_ends_the_curve():
+    later = Episode(start=80, end=82, worst_ratio=90.0, severity=3.0, steps_lost=9)
+    found = observe(result(episodes=(SPIKE, later)), (0.3,))
+    assert (found.steps, found.curve[-1][0]) == (61, 60)
+
+
+def test_a_late_divergence_keeps_the_curve_before_it():
+    losses = np.append(1.0 + np.exp(-0.01 * np.arange(1, 90)), math.inf)
+    found = observe(result(status="diverged", losses=losses, objective=None), (0.3,))
+    assert (found.steps, found.has_spiked) == (90, True)
+    assert [step for step, _ in found.curve] == [25, 50, 89]
+    assert all(math.isfinite(value) for _, value in found.curve)

@@ -127,5 +127,6 @@ def test_the_map_shows_survival_falling_with_the_rate_and_the_margin_where_it_is
     assert (drawn["x"][0], drawn["x"][-1]) == pytest.approx((1e-3, 1e-1))
     assert np.all(np.diff(np.array(drawn["survival"])[12]) <= 0.0)
     factor = lr_margin(config, outlook, seen(1e-3, (0.0, 0.5)))
+    assert lr_margin(config, outlook, seen(1e-3, (0.0, 0.5), risk=0.001)) == factor  # the forecast is of its own place
     share = math.log(factor) / math.log(100.0)
     assert outlook.boundary.survival([[share, 0.5]])[0] == pytest.approx(0.5, abs=0.02)

@@ -35,7 +35,7 @@ def test_an_unknown_value_lies_in_the_middle():
     assert place_of({}, SPACE)[2:] == (0.5,) * 4
 
 
-@pytest.mark.parametrize("name", ["lr", "beta2", "weight_decay"])
+@pytest.mark.parametrize("name", ["lr", "beta2", "weight_decay", "workload_args.width"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_value_at_a_share_has_that_share_as_its_coordinate(name, share):
     value = value_at(share, RANGES[name])

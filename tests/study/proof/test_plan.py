@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -57,10 +58,13 @@ def test_a_reckless_candidate_is_left_at_its_first_spike_for_one_that_holds(writ
     assert len(set(lost)) == len(lost)
 
 
-def test_a_slower_setting_does_not_win_for_being_safer_alone(write_config):
+@pytest.mark.parametrize("risk", [0.05, 0.2, 0.4])
+def test_a_setting_46_times_slower_does_not_win_for_being_safer(write_config, risk):
     config = load_config(write_config())
-    plan, _ = play(config, spread(8), lambda c, nth: (True, 46.0 if c.number <= 2 else 1.0))
-    assert plan.winner.candidate.number > 2
+    safe = candidate(1, (0.0, 0.5), -12.0 + math.log(46.0), risk=0.001)
+    fast = candidate(2, (0.6, 0.5), -12.0, risk=risk)
+    plan, _ = play(config, [safe, fast], lambda c, nth: (True, math.exp(c.observation.curve[0][1])))
+    assert plan.winner.candidate.number == 2
 
 
 def test_a_run_that_ends_far_above_its_prediction_makes_way_for_another(write_config):
