@@ -125,3 +125,15 @@ def test_without_the_study_no_seed_is_known_to_be_fresh(run_dir):
         assert not journal.exists()
     finally:
         away.rename(journal)
+
+
+def test_steps_to_the_baselines_loss_are_counted_where_the_recommended_run_first_is_there():
+    falling = np.linspace(1.0, 0.0, 101)[1:]
+    mine = TrialResult(spec=quadratic_spec(), status="completed", reason="", losses=falling, objective=0.02)
+    its = TrialResult(spec=quadratic_spec(), status="completed", reason="", losses=np.full(100, 0.5), objective=0.5)
+    diverged = TrialResult(spec=quadratic_spec(), status="diverged", reason="", losses=np.array([1.0, math.nan]))
+    found = Comparison("final_loss", "train", 100, Arm((mine, mine)), Arm((its, diverged)))
+    assert found.steps_to_baseline() == 60  # the median of the 20 losses that end there is 0.495, of those before 0.505
+    assert Comparison("final_loss", "train", 100, Arm((its,)), Arm((mine,))).steps_to_baseline() == math.inf
+    assert Comparison("final_loss", "train", 100, Arm((mine,)), Arm((diverged,))).steps_to_baseline() is None
+    assert found.as_data()["steps_to_baseline"] == 60
