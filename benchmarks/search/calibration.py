@@ -101,6 +101,7 @@ def _observation(cell: Mapping[str, Any], run: Mapping[str, Any]) -> Observation
         place=_place(cell),
         lr=cell["lr"],
         warmup_steps=0,
+        full_steps=FULL_STEPS,
         steps=run["steps"],
         has_spiked=not run["is_clean"],
         curve=(),

@@ -57,7 +57,7 @@ class _Reader:
         workload = self._workload()
         baseline = self._baseline()
         self.problems += self._storage_problems()
-        self.problems += self._warm_start_problems()
+        self._make_warm_start_absolute()
         self.problems += self._tradeoff_problems()
         self.problems += self._shadow_problems(space, baseline)
         if workload is not None:
@@ -82,20 +82,10 @@ class _Reader:
             raise ConfigError(list(dict.fromkeys(self.problems)))
         return config
 
-    def _warm_start_problems(self) -> Iterator[str]:
-        """Earlier searches must be there; their folders are made absolute, so that they are found from anywhere."""
+    def _make_warm_start_absolute(self) -> None:
         written = self.data.get("warm_start")
-        if not isinstance(written, list) or not all(isinstance(folder, str) for folder in written):
-            return
-        folders = [Path(folder).expanduser().absolute() for folder in written]
-        self.data["warm_start"] = [str(folder) for folder in folders]
-        for n, folder in enumerate(folders):
-            if not (folder / "config.yaml").is_file():
-                rule, remedy = (
-                    "must be the output folder of a search",
-                    "Name the folder that `stabletune search` wrote.",
-                )
-                yield self.document.problem(("warm_start", n), rule, str(folder), remedy)
+        if isinstance(written, list) and all(isinstance(folder, str) for folder in written):
+            self.data["warm_start"] = [str(Path(folder).expanduser().absolute()) for folder in written]
 
     def _tradeoff_problems(self) -> Iterator[str]:
         objective = self.data.get("objective")

@@ -140,6 +140,10 @@ class RunFolder:
         """Keep what ``stabletune compare`` found last."""
         self._write_json("comparison.json", comparison)
 
+    def forget_comparison(self) -> None:
+        """Delete what compared a recommendation that no longer stands."""
+        (self.path / "comparison.json").unlink(missing_ok=True)
+
     def comparison(self) -> dict[str, Any]:
         """What ``write_comparison`` kept; empty when nothing was."""
         return self._read_json("comparison.json")

@@ -92,7 +92,7 @@ class Comparison:
                 continue
             goal = objective_of("final_loss", its.losses)
             steps = objective_of("steps_to_target", np.nan_to_num(mine.losses, nan=np.inf), target=goal)
-            needed.append(steps if steps <= self.steps else math.inf)
+            needed.append(steps if steps <= mine.losses.size else math.inf)
         return over_seeds(needed) if needed else None
 
     def as_data(self) -> dict[str, Any]:

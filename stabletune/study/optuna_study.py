@@ -85,6 +85,13 @@ class SearchStudy:
         past = optuna.create_study(sampler=self._judging, directions=self.study.directions)
         known = [trial for trial in judged() if is_inside(space, trial.settings)]
         past.add_trials([_finished(trial, space, has_tradeoff=self._has_tradeoff) for trial in known])
+        for under_way in self._running.values():
+            if not self._is_outside(under_way.number):
+                past.add_trial(
+                    optuna.trial.create_trial(
+                        state=TrialState.RUNNING, params=under_way.params, distributions=under_way.distributions
+                    )
+                )
         return self._start(past.ask(dict(distributions(space).values())).params)
 
     def add(self, values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -200,6 +207,17 @@ class SearchStudy:
     def _take_up(self, frozen: FrozenTrial) -> Trial:
         trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)
         return trial
+
+
+def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
+    """The study of a search, to be read only; None if it is gone."""
+    if config.storage is None and not journal_path.exists():
+        return None
+    storage: Any = config.storage_url or optuna.storages.JournalStorage(JournalFileBackend(str(journal_path)))
+    try:
+        return optuna.load_study(study_name=config.name, storage=storage)
+    except KeyError:
+        return None
 
 
 def _finished(trial: Judged, space: SearchSpace, *, has_tradeoff: bool) -> FrozenTrial:

@@ -165,6 +165,7 @@ class _Driver:
         winner = self._proof.winner
         if winner is None:
             self._folder.recommendation_path.unlink(missing_ok=True)
+            self._folder.forget_comparison()
             message = explain_failure(
                 self._config,
                 self._search.candidates(),
@@ -183,6 +184,9 @@ class _Driver:
         )
         margin = lr_margin(self._config, self._proof.outlook, winner.candidate.observation)
         recommendation = recommend(self._config, proof, lr_margin=margin, point=point_of(self._front()))
+        earlier = self._folder.recommendation()
+        if earlier is None or dict(earlier.settings) != dict(recommendation.settings):
+            self._folder.forget_comparison()
         recommendation.save(self._folder.recommendation_path)
         message = f"Trial {winner.candidate.number} is recommended."
         return StudyResult("recommended", message, self._folder.path, n_trials, recommendation)

@@ -96,13 +96,9 @@ def test_a_section_left_empty_means_its_defaults(write: Writer) -> None:
     assert (config.budget.trials, config.signals.overhead, config.baseline) == (40, 0.15, {})
 
 
-def test_earlier_searches_are_found_from_any_folder_and_must_be_there(write: Writer, tmp_path: Path) -> None:
-    (tmp_path / "first").mkdir()
-    (tmp_path / "first" / "config.yaml").write_text("version: 1\n")
-    config = load_config(write(f"warm_start: [{tmp_path / 'first'}]\n"))
-    assert config.warm_start == [str(tmp_path / "first")]
-    with pytest.raises(ConfigError, match=r"warm_start\[1\]: must be the output folder of a search, but got .*second"):
-        load_config(write(f"warm_start: [{tmp_path / 'first'}, {tmp_path / 'second'}]\n"))
+def test_folders_of_earlier_searches_are_made_absolute(write: Writer) -> None:
+    config = load_config(write("warm_start: [runs/first, /elsewhere]\n"))
+    assert config.warm_start == [str(Path("runs/first").absolute()), "/elsewhere"]
 
 
 def test_a_sampler_of_one_objective_is_refused_for_a_tradeoff(write: Writer) -> None:

@@ -137,3 +137,5 @@ def test_steps_to_the_baselines_loss_are_counted_where_the_recommended_run_first
     assert Comparison("final_loss", "train", 100, Arm((its,)), Arm((mine,))).steps_to_baseline() == math.inf
     assert Comparison("final_loss", "train", 100, Arm((mine,)), Arm((diverged,))).steps_to_baseline() is None
     assert found.as_data()["steps_to_baseline"] == 60
+    cut_off = TrialResult(spec=quadratic_spec(), status="diverged", reason="", losses=np.array([1.0] * 9 + [math.nan]))
+    assert Comparison("final_loss", "train", 100, Arm((cut_off,)), Arm((its,))).steps_to_baseline() == math.inf

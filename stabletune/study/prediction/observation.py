@@ -21,15 +21,17 @@ LOWEST_SHARE = 1e-12
 class Observation:
     """One run of the settings at ``place``.
 
-    ``steps`` were taken, the last of them in a spike if ``has_spiked``. ``curve`` is a list of (step, log loss above
-    the floor), free of spikes; ``log_initial`` the same at the start. ``objective`` is None unless the run completed;
-    ``risk`` is the forecast of a clean short trial; ``severity`` how bad a spike was (``feasibility.instability``).
+    ``steps`` were taken, at the last of which it spiked or was stopped before it would, if ``has_spiked``. ``curve`` is
+    a list of (step, log loss above the floor), free of spikes, on the schedule of ``full_steps``; ``log_initial`` the
+    same at the start. ``objective`` is None unless the run completed; ``risk`` is the forecast of a clean short trial;
+    ``severity`` how bad a spike was (``feasibility.instability``).
     """
 
     number: int
     place: Sequence[float]
     lr: float
     warmup_steps: int
+    full_steps: int
     steps: int
     has_spiked: bool
     curve: Sequence[Sequence[float]]
@@ -64,6 +66,7 @@ def observe(result: TrialResult, place: Sequence[float]) -> Observation | None:
         place=tuple(place),
         lr=float(result.spec.params["lr"]),
         warmup_steps=result.spec.warmup_steps,
+        full_steps=result.spec.full_steps,
         steps=steps,
         has_spiked=has_spiked,
         curve=curve,

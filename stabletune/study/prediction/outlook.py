@@ -54,7 +54,10 @@ class Outlook:
         return pooled(self.boundary.survival([run.place for run in runs]), [run.risk for run in runs])
 
     def values(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
-        """The predicted value of the objective at the full horizon, for each one's settings; infinite if unknown."""
+        """The predicted value of the objective at the full horizon, for each one's settings; infinite if unknown.
+
+        For an eval objective the value that its own run ended with, however long that was.
+        """
         if self._config.objective.source == "eval":
             return np.array([math.inf if run.objective is None else run.objective for run in runs])
         return self._predicted(runs)
@@ -90,6 +93,17 @@ class Outlook:
         width = max(self.untrained - best, narrowest)
         return np.asarray(np.maximum(values - best - noise, 0.0) / (width if is_eval else min(width, WIDEST)))
 
+    def shift_of_short_trials(self, values: NDArray[np.float64], reached: Sequence[Sequence[float]]) -> float:
+        """What the full horizon adds to the eval value of a short trial: the median over those that have both.
+
+        None of it for an objective that is predicted at the full horizon anyway.
+        """
+        if self._config.objective.source != "eval":
+            return 0.0
+        both = [float(np.median(own)) - value for value, own in zip(values, reached, strict=True) if own]
+        known = [difference for difference in both if math.isfinite(difference)]
+        return float(np.median(known)) if known else 0.0
+
     @functools.cached_property
     def untrained(self) -> float:
         """The value of not having trained; for an eval objective the median of what was seen."""
@@ -114,10 +128,17 @@ class Outlook:
 
     @functools.cached_property
     def speed(self) -> Speed | None:
-        """Fitted to every run with a curve; None if there is none."""
-        runs = [run for run in self._runs if run.curve]
-        full_steps = self._config.budget.full_steps
-        return Speed(runs, schedule=self._config.schedule.name, full_steps=full_steps) if runs else None
+        """Fitted to every run with a curve on the study's schedule; None if there is none.
+
+        After a resume with another horizon a decay or a warm-up is not what it was; a flat rate is.
+        """
+        full_steps, schedule = self._config.budget.full_steps, self._config.schedule.name
+        runs = [
+            run
+            for run in self._runs
+            if run.curve and (run.full_steps == full_steps or (schedule == "constant" and not run.warmup_steps))
+        ]
+        return Speed(runs, schedule=schedule, full_steps=full_steps) if runs else None
 
     def _predicted(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
         if self.speed is None or not runs:

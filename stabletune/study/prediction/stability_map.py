@@ -43,8 +43,8 @@ def stability_map(config: Config, outlook: Outlook, around: Observation) -> dict
 def lr_margin(config: Config, outlook: Outlook, run: Observation) -> float | None:
     """By what factor the learning rate could grow before a clean run becomes less likely than not.
 
-    Searched up to the range's high end, whose factor is returned where the edge lies beyond; below 1 where a clean run
-    is already unlikely. None if lr is not searched over a range.
+    By the boundary model, within the range of the search; below 1 where a clean run is already unlikely. None if the
+    edge lies beyond the range, or lr is not searched over one.
     """
     allowed, coordinate = _ranges(config).get("lr"), coordinate_of("lr", config.search_space)
     if allowed is None or coordinate is None:
@@ -56,7 +56,8 @@ def lr_margin(config: Config, outlook: Outlook, run: Observation) -> float | Non
     step = 1 if is_likely[at] else -1
     while 0 <= at + step < shares.size and is_likely[at] == (step > 0) and is_likely[at + step] == (step > 0):
         at += step
-    return value_at(float(shares[at]), allowed) / run.lr
+    is_beyond = bool(is_likely[at]) and at == shares.size - 1
+    return None if is_beyond else value_at(float(shares[at]), allowed) / run.lr
 
 
 def _ranges(config: Config) -> dict[str, FloatRange | IntRange]:

@@ -178,7 +178,7 @@ class ConfirmationPhase:
         self._n_kept += 1
 
     def _is_lost(self, number: int) -> bool:
-        return any(r.candidate == number and r.purpose == "confirmation" and not r.is_clean for r in self.runs)
+        return any(run.candidate == number and not run.is_clean for run in self._evidence)
 
     def _baseline_seeds_missing(self, winner: Prospect) -> list[int]:
         if winner.candidate.number == BASELINE:

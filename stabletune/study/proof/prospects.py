@@ -115,6 +115,7 @@ def prospects(
         return []
     values = outlook.values([c.observation for c in alive])
     reached = [_reached(outlook, c, own[c.number]) for c in alive]
+    values = values + outlook.shift_of_short_trials(values, reached)
     for n, over_its_seeds in enumerate(reached):
         if over_its_seeds:
             values[n] = over_seeds(over_its_seeds)

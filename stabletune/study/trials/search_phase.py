@@ -71,7 +71,7 @@ class SearchPhase:
             seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
             trial = self._open[number] = OpenTrial(number, values, len(seeds), seeds)
         self._n_running += 1
-        limits = pace_limits(self._config, self.outlook)
+        limits = pace_limits(self._config, self.outlook) if trial.number else ()
         seed = trial.seeds_left.pop(0)
         spec = trial_spec(self._config, trial.number, trial.values, seed=seed, pace_limits=limits)
         self._listener.on_start(spec)
@@ -86,7 +86,7 @@ class SearchPhase:
         """Keep a run; with the last of its trial write the trial's files, then tell the study, then judge failures."""
         self._n_running -= 1
         trial = self._open.get(result.spec.number)
-        if result.spec.seed != self._config.seed:
+        if trial is None or trial.n_seeds > 1:
             self._folder.record_seed(result)
         if trial is None:
             self._study.add_abandoned_steps(result.steps)
@@ -161,9 +161,9 @@ class SearchPhase:
     def _take(self, attributes: dict[str, Any]) -> None:
         """Add a finished trial to what is known."""
         self._finished.append(attributes)
-        seen = [Observation(**data) for data in attributes["observations"]]
-        self._observed.append(seen[0] if seen else None)
-        self._of_more_seeds += seen[1:]
+        whole = attributes["observation"]
+        self._observed.append(Observation(**whole) if whole else None)
+        self._of_more_seeds += [Observation(**data) for data in attributes["of_more_seeds"]]
 
     def _new_trial(self, n_known: int) -> tuple[int, dict[str, Any]]:
         """The baseline first, then what earlier searches recommended, then the sampler's own."""
@@ -173,18 +173,20 @@ class SearchPhase:
         return self._study.add(to_try[n_known - 1]) if n_known <= len(to_try) else self._study.ask(self._judged)
 
     def _attributes(self, trial: OpenTrial) -> dict[str, Any]:
-        """What is stored with the study; the first observation is the whole trial's, the others its further seeds'."""
+        """What is stored with the study."""
         whole = trial.whole()
         settings = all_settings(whole.spec)
         place = place_of(settings, self._config.search_space)
         others = [result for result in trial.results if result.spec.seed != whole.spec.seed]
-        seen = [observe(result, place) for result in (whole, *others)]
+        seen = observe(whole, place)
+        more = [observe(result, place) for result in others]
         is_slow = whole.status == "pruned"
         return {
             "row": finite_or_none(trial.row()),
             "values": {name: settings[name] for name in self._config.search_space.ranges if trial.number},
             "settings": settings,
-            "observations": [observation.as_data() for observation in seen if observation is not None],
+            "observation": seen.as_data() if seen is not None else None,
+            "of_more_seeds": [observation.as_data() for observation in more if observation is not None],
             "is_candidate": not whole.is_spiky and (is_slow or whole.objective is not None),
         }
 

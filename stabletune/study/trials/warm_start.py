@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from stabletune.config import Config, load_config
-from stabletune.errors import OutputFolderError
+from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.results.store import RunFolder
-from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.optuna_study import RECORD, read_study
 from stabletune.study.prediction.observation import Observation
-from stabletune.study.prediction.outlook import remembered
+from stabletune.study.prediction.outlook import REMEMBERED, sampled
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.confirm import PROOF_RUN
 
 SAME_TASK = ("workload", "workload_sha256", "schedule")
+SAME_OBJECTIVE = ("metric", "source", "target")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,18 @@ def learn(config: Config) -> Lessons:
     are not searched are too; from any other task only the settings are taken.
 
     Raises:
-        OutputFolderError: the study of a folder cannot be read.
+        ConfigError: a folder is not that of another search, or its config cannot be read any more.
+        OutputFolderError: the study of a folder is gone.
     """
     to_try: list[Mapping[str, Any]] = []
     runs: list[tuple[Mapping[str, Any], Observation]] = []
-    for name in config.warm_start:
+    for n, name in enumerate(config.warm_start):
         folder = RunFolder(name)
+        if not folder.exists() or folder.path == RunFolder(config.output).path:
+            raise ConfigError(
+                f"warm_start[{n}]: must be the output folder of an earlier search, but got {folder.path}. "
+                "Name the folder that `stabletune search` wrote."
+            )
         found = folder.recommendation()
         if found is not None:
             to_try.append(found.values())
@@ -58,6 +65,10 @@ def learn(config: Config) -> Lessons:
 
 def _is_same_task(earlier: Config, config: Config) -> bool:
     if any(getattr(earlier, key) != getattr(config, key) for key in SAME_TASK):
+        return False
+    if any(getattr(earlier.objective, key) != getattr(config.objective, key) for key in SAME_OBJECTIVE):
+        return False
+    if config.objective.source == "eval" and earlier.budget.trial_steps != config.budget.trial_steps:
         return False
     fixed = [
         {n: v for n, v in _everything(c).items() if n not in config.search_space.ranges} for c in (earlier, config)
@@ -71,17 +82,18 @@ def _everything(config: Config) -> dict[str, Any]:
 
 
 def _runs_of(earlier: Config, folder: RunFolder, config: Config) -> list[tuple[Mapping[str, Any], Observation]]:
-    if earlier.storage is None and not folder.journal_path.exists():
+    study = read_study(earlier, folder.journal_path)
+    if study is None:
         raise OutputFolderError(
-            f"warm_start: {folder.path} must hold the study of its search, but study.journal is not there. "
-            "Restore it, or leave the folder out."
+            f"warm_start: {folder.path} must hold the study of its search, but it is gone from "
+            f"{earlier.storage or folder.journal_path}. Restore it, or leave the folder out."
         )
-    study = SearchStudy(earlier, folder.journal_path, resume=True)
-    settings = {record["row"]["trial"]: record["settings"] for record in study.records()}
-    trials = [Observation(**seen) for record in study.records() for seen in record["observations"]]
-    kept = [entry["run"] for entry in study.attributes(PROOF_RUN) if entry["run"]]
+    records = [trial.user_attrs[RECORD] for trial in study.get_trials(deepcopy=False) if RECORD in trial.user_attrs]
+    settings = {record["row"]["trial"]: record["settings"] for record in records}
+    whole = [Observation(**record["observation"]) for record in records if record["observation"]]
+    kept = [entry["run"] for name, entry in study.user_attrs.items() if name.startswith(PROOF_RUN) and entry["run"]]
     proofs = [Observation(**run["observation"]) for run in kept if run["observation"]]
     return [
         (settings[seen.number], dataclasses.replace(seen, place=place_of(settings[seen.number], config.search_space)))
-        for seen in (*remembered(trials), *proofs)
+        for seen in (*sampled(whole), *proofs[-REMEMBERED:])
     ]

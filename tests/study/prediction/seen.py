@@ -11,6 +11,7 @@ def seen(lr=1e-3, place=(0.5,), steps=500, spiked=False, curve=(), risk=None, nu
         place=place,
         lr=lr,
         warmup_steps=0,
+        full_steps=2500,
         steps=steps,
         has_spiked=spiked,
         curve=curve,

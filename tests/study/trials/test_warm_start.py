@@ -1,7 +1,7 @@
 import pytest
 
 from stabletune.config import load_config
-from stabletune.errors import OutputFolderError
+from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.study.trials.warm_start import learn
 from tests.study.running import rows_of, run
 
@@ -25,7 +25,11 @@ def test_runs_of_the_same_task_teach_and_those_of_another_do_not(write_config, t
     same = learn(load_config(write_config(after(tmp_path / "first"))))
     assert len(same.runs) == len(trials) + len(proofs)
     assert {observation.steps for observation in same.observations} >= {60, 150}
-    for other in (("jitter: 0.1", "jitter: 0.2"), ("full_steps: 150", "full_steps: 300")):
+    for other in (
+        ("jitter: 0.1", "jitter: 0.2"),
+        ("full_steps: 150", "full_steps: 300"),
+        ("budget:", "objective: {metric: loss_auc}\nbudget:"),
+    ):
         lessons = learn(load_config(write_config(after(tmp_path / "first"), other)))
         assert (len(lessons.to_try), lessons.runs) == (1, ())
 
@@ -43,6 +47,21 @@ def test_an_earlier_place_is_the_place_in_the_new_space(write_config, tmp_path):
 def test_a_folder_without_its_study_is_a_clear_error_and_claims_nothing(write_config, tmp_path):
     run(write_config(), tmp_path / "first")
     (tmp_path / "first" / "study.journal").unlink()
-    with pytest.raises(OutputFolderError, match=r"must hold the study of its search, but study\.journal is not there"):
+    with pytest.raises(OutputFolderError, match=r"must hold the study of its search, but it is gone from .*journal"):
         run(write_config(after(tmp_path / "first")), tmp_path / "second")
     assert not (tmp_path / "second").exists()
+
+
+def test_a_folder_of_no_search_and_the_searchs_own_are_refused(write_config, tmp_path):
+    with pytest.raises(ConfigError, match=r"warm_start\[0\]: must be the output folder of an earlier search"):
+        run(write_config(after(tmp_path / "nothing")), tmp_path / "second")
+    run(write_config(), tmp_path / "first")
+    with pytest.raises(ConfigError, match=r"warm_start\[0\]: must be the output folder of an earlier search"):
+        run(write_config(after(tmp_path / "first")), tmp_path / "first", resume=True)
+
+
+def test_reading_an_earlier_search_leaves_every_byte_of_it_as_it_was(write_config, tmp_path):
+    run(write_config(), tmp_path / "first")
+    before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
+    assert learn(load_config(write_config(after(tmp_path / "first")))).runs
+    assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
