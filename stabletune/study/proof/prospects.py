@@ -86,8 +86,8 @@ class Prospect:
         The last term is the expected cost of finding out, in whole proofs, for each time that it succeeds:
         :math:`\sum_{i<m} \prod_{j<i} p_j / n` over :math:`\prod_{i<m} p_i`, with m of n runs missing and
         :math:`p_i = (a + i) / (w + i)` the chance of the next one after i more clean ones. Opening candidates in the
-        order of such an index, until the best one proven is below all others, is the optimal way to search among boxes
-        of unknown content. A proof weighs as a tenth of the way from no training to the best, and so does a spike in
+        order of such an index, until the best one proven is below all others, is the optimal search among independent
+        boxes of unknown content; here, where each run changes every index, it is a heuristic. A proof weighs as a tenth of the way from no training to the best, and so does a spike in
         fifty runs.
 
         Source: Weitzman, Optimal search for the best alternative, Econometrica 47 (1979), for one prize a box.
