@@ -43,5 +43,8 @@ def front_section(findings: Findings) -> str:
     if not rows:
         return ""
     head = ["trial", *(escape(name) for name in names), "objective", "predicted to stay clean", "clean proof runs"]
-    note = "No candidate is both faster and safer than one of these, the recommended one (★) perhaps excepted. Without proof runs both numbers are predictions."
+    note = (
+        "No candidate is both faster and safer than one of these, the recommended one (★) perhaps excepted. "
+        "Without proof runs both numbers are predictions."
+    )
     return tag("p", note) + table(head, rows)

@@ -20,11 +20,12 @@ PRIOR_ONSET_SHARE = 0.25
 class Boundary:
     r"""A discrete-time survival model: :math:`P(\text{no spike until } T) = \prod_{k: t_k \le T} (1 - h_k(x))`.
 
-    The horizon is cut into 12 bins, all but the first of equal length in log step. The hazard of bin k, the probability of a first spike
-    in it, is a logistic regression with an L2 penalty on the place x in the search space (linear and quadratic) and
-    the log of the step. A run teaches every bin that it passed without a spike, and the one that it spiked in; a trial
-    that ended clean is censored there, so that short trials and full runs are learned from alike. In log step the
-    onset falls steadily with the learning rate, which is what carries spikes of short trials over to the full horizon.
+    The horizon is cut into 12 bins, all but the first of equal length in log step. The hazard of bin k, the probability
+    of a first spike in it, is a logistic regression with an L2 penalty on the place x in the search space (linear and
+    quadratic) and the log of the step. A run teaches every bin that it passed without a spike, and the one that it
+    spiked in; a trial that ended clean is censored there, so that short trials and full runs are learned from alike. In
+    log step the onset falls steadily with the learning rate, which carries spikes of short trials over to the full
+    horizon.
 
     Before anything is known the highest learning rate spikes at a quarter of the horizon and the lowest never does;
     each weighs half a run.

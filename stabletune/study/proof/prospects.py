@@ -87,8 +87,8 @@ class Prospect:
         :math:`\sum_{i<m} \prod_{j<i} p_j / n` over :math:`\prod_{i<m} p_i`, with m of n runs missing and
         :math:`p_i = (a + i) / (w + i)` the chance of the next one after i more clean ones. Opening candidates in the
         order of such an index, until the best one proven is below all others, is the optimal search among independent
-        boxes of unknown content; here, where each run changes every index, it is a heuristic. A proof weighs as a tenth of the way from no training to the best, and so does a spike in
-        fifty runs.
+        boxes of unknown content; here, where each run changes every index, it is a heuristic. A proof weighs as a tenth
+        of the way from no training to the best, and so does a spike in fifty runs.
 
         Source: Weitzman, Optimal search for the best alternative, Econometrica 47 (1979), for one prize a box.
         """
