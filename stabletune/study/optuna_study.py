@@ -67,7 +67,7 @@ class SearchStudy:
                 f"{str(error).splitlines()[0]}. Check the URL, the server and its Python driver."
             ) from error
         # A resumed sampler that began with the same seed would propose the same values again.
-        seed = config.seed + len(self.study.get_trials(deepcopy=False))
+        seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
         self._judging = load_judging_sampler(config.sampler, seed)
         self.study.sampler = load_sampler("random" if self._judging else config.sampler, seed)
 

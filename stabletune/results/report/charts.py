@@ -93,7 +93,7 @@ def trials_chart(findings: Findings) -> Chart | None:
         return None
     traces = [] if (drawn := _map_of(findings, names)) is None else [drawn]
     for status in ("completed", "stopped", "diverged", "pruned", "failed"):
-        rows = [row for row in findings.trials if row["status"] == status and all(is_finite(row[n]) for n in names)]
+        rows = [row for row in findings.trials if row["status"] == status and all(is_finite(row.get(n)) for n in names)]
         if rows:
             traces.append(
                 {
@@ -107,7 +107,8 @@ def trials_chart(findings: Findings) -> Chart | None:
             )
     best = findings.best
     row = findings.trial(best.candidate) if best else None
-    ring = None if row is None else [_plotted(name, row[name]) for name in names]
+    is_placed = row is not None and all(is_finite(row.get(name)) for name in names)
+    ring = [_plotted(name, row[name]) for name in names] if row is not None and is_placed else None
     titles = [LOGARITHMIC.get(name, name) for name in names]
     axes = [{"title": titles[1], "log": names[1] in LOGARITHMIC}]
     return {

@@ -59,7 +59,7 @@ def observe(result: TrialResult, place: Sequence[float]) -> Observation | None:
     lowest = LOWEST_SHARE * max(height, 1e-300)
     curve = [
         (step, math.log(max(trailing_median(losses, step) - result.loss_floor, lowest)))
-        for step in _steps_to_keep(n_clean, result.spec.full_steps)
+        for step in _steps_to_keep(n_clean, result.spec.full_steps, is_whole=n_clean == result.spec.steps)
     ]
     return Observation(
         number=result.spec.number,
@@ -84,6 +84,8 @@ def marks(full_steps: int) -> list[int]:
     return [step for step in dict.fromkeys(octaves) if step >= TRAILING_WINDOW]
 
 
-def _steps_to_keep(n_clean: int, full_steps: int) -> list[int]:
+def _steps_to_keep(n_clean: int, full_steps: int, *, is_whole: bool) -> list[int]:
+    """The marks passed without a spike and the last such step, if it closes a whole window or the run."""
     kept = [step for step in marks(full_steps) if step <= n_clean]
-    return kept if n_clean in kept or n_clean < TRAILING_WINDOW else [*kept, n_clean]
+    is_known = n_clean in kept or (n_clean < TRAILING_WINDOW and not is_whole)
+    return kept if is_known else [*kept, n_clean]

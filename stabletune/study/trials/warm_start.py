@@ -17,7 +17,7 @@ from stabletune.study.prediction.outlook import REMEMBERED, sampled
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.confirm import PROOF_RUN
 
-SAME_TASK = ("workload", "workload_sha256", "schedule")
+SAME_TASK = ("workload", "schedule")
 SAME_OBJECTIVE = ("metric", "source", "target")
 
 
@@ -47,7 +47,7 @@ def learn(config: Config) -> Lessons:
     """
     to_try: list[Mapping[str, Any]] = []
     runs: list[tuple[Mapping[str, Any], Observation]] = []
-    for n, name in enumerate(config.warm_start):
+    for n, name in enumerate(dict.fromkeys(config.warm_start)):
         folder = RunFolder(name)
         if not folder.exists() or folder.path == RunFolder(config.output).path:
             raise ConfigError(
@@ -58,7 +58,8 @@ def learn(config: Config) -> Lessons:
         if found is not None:
             to_try.append(found.values())
         earlier = load_config(Path(name) / "config.yaml")
-        if _is_same_task(earlier, config):
+        source_then = folder.config().get("workload_sha256")
+        if source_then == config.workload_sha256 and _is_same_task(earlier, config):
             runs += _runs_of(earlier, folder, config)
     return Lessons(tuple(to_try), tuple(runs))
 

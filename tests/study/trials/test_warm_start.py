@@ -65,3 +65,26 @@ def test_reading_an_earlier_search_leaves_every_byte_of_it_as_it_was(write_confi
     before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
     assert learn(load_config(write_config(after(tmp_path / "first")))).runs
     assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
+
+
+SOURCE = (
+    "from stabletune.trial.workloads.quadratic import build as quadratic\n\n\ndef build(seed, device):\n    return "
+)
+
+
+def test_runs_of_a_workload_that_was_edited_since_do_not_teach(write_config, tmp_path):
+    mine = ("workload: quadratic", "workload: mine.py:build"), ("workload_args:", "# workload_args:")
+    (tmp_path / "mine.py").write_text(SOURCE + "quadratic(seed, device)\n")
+    run(write_config(*mine), tmp_path / "first")
+    assert learn(load_config(write_config(*mine, after(tmp_path / "first")))).runs
+    (tmp_path / "mine.py").write_text(SOURCE + "quadratic(seed, device, curvatures=(9.0,))\n")
+    lessons = learn(load_config(write_config(*mine, after(tmp_path / "first"))))
+    assert (len(lessons.to_try), lessons.runs) == (1, ())
+
+
+def test_a_folder_that_is_named_twice_counts_once(write_config, tmp_path):
+    first = tmp_path / "first"
+    run(write_config(), first)
+    once = learn(load_config(write_config(after(first))))
+    twice = learn(load_config(write_config(("budget:", f"warm_start: [{first}, {first}]\nbudget:"))))
+    assert (len(twice.to_try), len(twice.runs)) == (1, len(once.runs))

@@ -1,0 +1,24 @@
+"""What studies at the ends of what a config may say once got wrong."""
+
+from tests.study.running import rows_of, run
+
+
+def test_trials_shorter_than_the_trailing_window_are_told_apart(write_config, tmp_path):
+    tiny = ("trial_steps: 60, full_steps: 150", "trial_steps: 15, full_steps: 15")
+    result = run(write_config(tiny), tmp_path / "out")
+    assert result.recommendation.provenance["trial"] > 0  # the baseline's rate is far too low for this quadratic
+
+
+def test_a_recommended_baseline_without_a_place_on_the_map_still_has_a_report(write_config, tmp_path):
+    clip = ("search_space:", "baseline: {lr: 0.05}\nsearch_space:\n  max_grad_norm: {low: 0.1, high: 1.0, scale: log}")
+    slow = ("lr: {low: 1.0e-3, high: 1.0e-1", "lr: {low: 1.0e-6, high: 1.0e-5")
+    result = run(write_config(clip, slow), tmp_path / "out")
+    assert result.recommendation.provenance["trial"] == 0
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_search_with_the_largest_seed_can_be_resumed(write_config, tmp_path):
+    seed = ("search_space:", "seed: 4294967295\nsearch_space:")
+    run(write_config(seed), tmp_path / "out")
+    run(write_config(seed, ("trials: 6", "trials: 8")), tmp_path / "out", resume=True)
+    assert len(rows_of(tmp_path / "out" / "trials.csv")) == 8
