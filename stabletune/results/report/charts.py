@@ -22,7 +22,8 @@ STABILITY_CAPTION = (
 )
 MAP_CAPTION = (
     " The color behind them is the predicted probability of no spike over the full horizon, with everything else as in "
-    "the recommendation; it is fitted to all runs of this search, and least sure where there are none."
+    "the recommendation, or in the baseline without one; it is fitted to all runs of this search, and least sure where "
+    "there are none."
 )
 LOGARITHMIC = {"lr": "lr", "eps": "eps", "beta2": "1 − beta2", "beta1": "1 − beta1"}
 
@@ -177,9 +178,9 @@ def _spike_marks(run: Run) -> dict[str, Any] | None:
 
 
 def _map_of(findings: Findings, names: Sequence[str]) -> dict[str, Any] | None:
-    """Predicted survival behind the trials, where it was computed for the two hyperparameters that are drawn."""
+    """Predicted survival behind the trials, where it was computed; its two hyperparameters are those drawn."""
     found = findings.analysis.get("stability_map")
-    if not found or found["names"] != list(names):
+    if not found:
         return None
     x, y = ([_plotted(name, value) for value in found[axis]] for name, axis in zip(names, ("x", "y"), strict=True))
     return {"role": "completed", "name": "predicted to stay clean", "x": x, "y": y, "z": found["survival"]}

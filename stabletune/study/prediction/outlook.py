@@ -32,7 +32,7 @@ class Outlook:
         config: of the study.
         trials: observations of search trials; of more than a hundred each model sees a hundred, so that a long study
             costs no more for each trial than a short one.
-        proofs: observations of runs over the full horizon.
+        proofs: every other run: of the proof, of further seeds, of earlier searches.
     """
 
     def __init__(self, config: Config, trials: Sequence[Observation], proofs: Sequence[Observation] = ()) -> None:

@@ -54,7 +54,7 @@ def lr_margin(config: Config, outlook: Outlook, run: Observation) -> float | Non
     is_likely = outlook.boundary.survival(places) >= EDGE
     at = int(np.argmin(np.abs(shares - run.place[coordinate])))
     step = 1 if is_likely[at] else -1
-    while 0 <= at + step < shares.size and is_likely[at] == (step > 0) and is_likely[at + step] == (step > 0):
+    while 0 <= at + step < shares.size and is_likely[at + step] == (step > 0):
         at += step
     is_beyond = bool(is_likely[at]) and at == shares.size - 1
     return None if is_beyond else value_at(float(shares[at]), allowed) / run.lr

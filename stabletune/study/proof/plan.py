@@ -1,8 +1,8 @@
 """What to prove next, as a pure function of what has been proven: no executor, no clock, no files.
 
 The baseline runs once over the full horizon, whatever it does, for what that teaches. Then candidates are raced one at
-a time: the one with the best index gets its next seed, what the run showed changes every index, and at its first spike
-a candidate is out. The race ends when a candidate with all its seeds has the best index: no other is worth its steps.
+a time: the one with the best index gets its next seeds, what each run showed changes every index, and at its first
+spike a candidate is out. The race ends when a candidate with all its seeds has the best index: no other is worth its steps.
 """
 
 from __future__ import annotations

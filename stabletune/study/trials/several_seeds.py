@@ -32,7 +32,7 @@ class OpenTrial:
     def whole(self) -> TrialResult:
         """The trial as one result: the run that settled it, else its first, with objective and risk of all.
 
-        The objective is the median over seeds, the risk their mean; both are None where a run has none.
+        The objective is the median over seeds, the risk their mean; each is the shown run's own where a run has none.
         """
         shown = next((result for result in self.results if _settles(result)), self.results[0])
         objectives = [r.objective for r in self.results if r.objective is not None]
