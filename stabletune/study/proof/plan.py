@@ -2,7 +2,8 @@
 
 The baseline runs once over the full horizon, whatever it does, for what that teaches. Then candidates are raced one at
 a time: the one with the best index gets its next seeds, what each run showed changes every index, and at its first
-spike a candidate is out. The race ends when a candidate with all its seeds has the best index: no other is worth its steps.
+spike a candidate is out. The race ends when a candidate with all its seeds has the best index: no other is
+worth its steps.
 """
 
 from __future__ import annotations
