@@ -16,7 +16,7 @@ from stabletune import InstrumentedAdamW, Training
 from stabletune.judgement.objective import objective_of
 from stabletune.judgement.spikes import find_spikes
 from stabletune.schedules import lr_factor
-from stabletune.trial.standard_loop import endless
+from stabletune.trial.batch_stream import BatchStream
 
 N_PAIRS, STEPS_OF_A_BLOCK, FIRST_STEPS = 9, 12, 20
 
@@ -71,7 +71,7 @@ def stepper(training: Training, settings: Mapping[str, Any], n_steps: int) -> Ca
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor("constant", step, warmup_steps=warmup_steps, full_steps=n_steps)
     )
-    batches = endless(training.batches)
+    batches = BatchStream(training.batches)
 
     def take() -> torch.Tensor:
         optimizer.zero_grad()

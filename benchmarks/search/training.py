@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from benchmarks.search.tasks import Task
 from stabletune.judgement.objective import objective_of
 from stabletune.judgement.spikes import SpikeDetector
-from stabletune.trial.standard_loop import endless
+from stabletune.trial.batch_stream import BatchStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def train(
     """
     training = task.build(seed)
     optimizer = torch.optim.AdamW(training.model.parameters(), lr=setting.lr, betas=(0.9, setting.beta2))
-    spikes, batches, losses = SpikeDetector(training.loss_floor), endless(training.batches), []
+    spikes, batches, losses = SpikeDetector(training.loss_floor), BatchStream(training.batches), []
     for step in range(n_steps):
         if lr_at is not None:
             optimizer.param_groups[0]["lr"] = lr_at(step)

@@ -152,6 +152,11 @@ class StabilityMonitor:
         self._spent += cost
         self._schedule.charge(self._n_steps, cost)
 
+    def go_on(self, step: int, *, spent: float) -> None:
+        """Count on from ``step`` of a run that was interrupted, with what measuring had cost by then on the books."""
+        self._n_steps = step
+        self.charge(spent)
+
     def forgo_curvature(self) -> None:
         """From now on read only what needs no closure: v̂'s staleness and decay, update size, gradient, oscillation."""
         self._measures_curvature = False

@@ -27,6 +27,7 @@ FILES = (
     "trials.csv",
     "confirmations.csv",
     "trials",
+    "checkpoints",
     "analysis.json",
     "comparison.json",
 )
@@ -123,6 +124,21 @@ class RunFolder:
         """The folder of trial ``number``, or of its proof run with ``seed``."""
         trial = self.path / "trials" / f"{number:04d}"
         return trial if seed is None else trial / f"seed-{seed:04d}"
+
+    def checkpoint_path(self, number: int, purpose: str, seed: int, full_steps: int) -> Path:
+        """Where a proof run over ``full_steps`` is saved while it runs; the folder is made for it."""
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{number:04d}-{purpose}-{full_steps}-{seed}.pt"
+
+    def interrupted_seeds(self, number: int, purpose: str, full_steps: int) -> list[int]:
+        """The seeds of such runs that have a checkpoint."""
+        found = (self.path / "checkpoints").glob(f"{number:04d}-{purpose}-{full_steps}-*.pt")
+        return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+
+    def forget_checkpoints(self) -> None:
+        """Delete the checkpoints of a proof that is over."""
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
     def curves(self, number: int, *, seed: int | None = None) -> Curves | None:
         """The history of a trial, or of its proof run with ``seed``; None while there is none."""

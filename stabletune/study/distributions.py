@@ -38,7 +38,10 @@ def is_inside(space: SearchSpace, values: Mapping[str, Any]) -> bool:
 
 
 def nearest_params(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Optuna's parameters nearest to ``values``: the value itself, else the nearer bound, else the first choice."""
+    """Optuna's parameters nearest to ``values``: the value itself, else the nearer bound, else the first choice.
+
+    None, which switches a clip off, is nearest to the highest limit.
+    """
     return {stored_name: _nearest(name, values, space) for name, (stored_name, _) in distributions(space).items()}
 
 
@@ -53,7 +56,7 @@ def _nearest(name: str, values: Mapping[str, Any], space: SearchSpace) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return value if value in distribution.choices else distribution.choices[0]
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    return low if value is None else min(max(value, low), high)
+    return high if value is None else min(max(value, low), high)
 
 
 def _suggest_one(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,9 +21,11 @@ from stabletune.space import SearchSpace
 from stabletune.study.distributions import distributions, is_inside, nearest_params, suggest
 from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
 from stabletune.study.samplers import load_judging_sampler, load_sampler
+from stabletune.study.storage import FORMAT, RECORDS_FORMAT, check_format, open_storage
 
 OUTSIDE = "lies_outside_the_search_space"
 RECORD = "record"
+OPEN_STEPS = "steps_of_open_trial:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class SearchStudy:
         self._config = config
         self._running: dict[int, Trial] = {}
         try:
-            self._storage = _open_storage(config.storage_url, journal_path, resume=resume)
+            self._storage = open_storage(config.storage_url, journal_path, resume=resume)
             directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
             self.study = optuna.create_study(
                 storage=self._storage, study_name=config.name, load_if_exists=resume, directions=directions
@@ -66,6 +67,9 @@ class SearchStudy:
                 f"storage: must be a database that can be opened, but got {type(error).__name__}: "
                 f"{str(error).splitlines()[0]}. Check the URL, the server and its Python driver."
             ) from error
+        if not resume or not self.study.get_trials(deepcopy=False):
+            self.study.set_user_attr(RECORDS_FORMAT, FORMAT)
+        check_format(self.study, config.output)
         # A resumed sampler that began with the same seed would propose the same values again.
         seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
         self._judging = load_judging_sampler(config.sampler, seed)
@@ -125,12 +129,19 @@ class SearchStudy:
         return 0
 
     def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
-        """Trials that a crash left running, with the values they were given; to be run again under their number."""
+        """Trials that a crash left running, with the values they were given; to be run again under their number.
+
+        What their finished runs had cost is counted as abandoned.
+        """
         found = []
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = self._take_up(frozen)
             values = {} if frozen.number == 0 else suggest(trial, self._config.search_space)
             found.append((frozen.number, values))
+            open_steps = int(self.attribute(f"{OPEN_STEPS}{frozen.number}", 0))
+            if open_steps:
+                self.note_open_steps(frozen.number, 0)
+                self.add_abandoned_steps(open_steps)
         return found
 
     def tell(self, result: TrialResult, record: Mapping[str, Any], *, worst: float | None) -> None:
@@ -186,6 +197,10 @@ class SearchStudy:
         """Store an attribute of the study, at once."""
         self.study.set_user_attr(name, value)
 
+    def note_open_steps(self, number: int, steps: int) -> None:
+        """Keep the steps of the finished runs of a trial that needs more of them."""
+        self.set_attribute(f"{OPEN_STEPS}{number}", steps)
+
     def add_abandoned_steps(self, steps: int) -> None:
         """Count optimizer steps of a run that gave no result."""
         self.set_attribute("steps_abandoned", self.abandoned_steps + steps)
@@ -209,17 +224,6 @@ class SearchStudy:
         return trial
 
 
-def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
-    """The study of a search, to be read only; None if it is gone."""
-    if config.storage is None and not journal_path.exists():
-        return None
-    storage: Any = config.storage_url or optuna.storages.JournalStorage(JournalFileBackend(str(journal_path)))
-    try:
-        return optuna.load_study(study_name=config.name, storage=storage)
-    except KeyError:
-        return None
-
-
 def _finished(trial: Judged, space: SearchSpace, *, has_tradeoff: bool) -> FrozenTrial:
     return optuna.trial.create_trial(
         params=nearest_params(space, trial.settings),
@@ -227,24 +231,3 @@ def _finished(trial: Judged, space: SearchSpace, *, has_tradeoff: bool) -> Froze
         values=[trial.value, trial.constraint] if has_tradeoff else [trial.value],
         constraints={} if has_tradeoff else {CONSTRAINT: trial.constraint},
     )
-
-
-def _open_storage(url: str | None, journal_path: Path, *, resume: bool) -> Any:
-    if url is not None:
-        return url
-    if resume:
-        _check_journal(journal_path)
-    backend = JournalFileBackend(str(journal_path))
-    return optuna.storages.JournalStorage(backend)
-
-
-def _check_journal(path: Path) -> None:
-    """Refuse a folder without its journal, and cut off a last record that a crash left half written."""
-    if not path.exists():
-        raise OutputFolderError(
-            f"{path}: must be there to go on with a search, but it is not. Restore it, or start another search."
-        )
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with path.open("r+b") as journal:
-            journal.truncate(content.rfind(b"\n") + 1)

@@ -24,7 +24,7 @@ from stabletune.study.proof.confirm import ConfirmationPhase
 from stabletune.study.proof.front import front, point_of
 from stabletune.study.proof.outcome import Proof, StudyResult, explain_failure, recommend
 from stabletune.study.trials.search_phase import SearchPhase
-from stabletune.study.trials.warm_start import Lessons, learn
+from stabletune.study.trials.warm_start import Lessons, keep, learn, recall
 
 
 def search(
@@ -56,12 +56,16 @@ def search(
     """
     if not isinstance(config, Config):
         config = load_config(config, overrides=overrides, output=output)
-    lessons = learn(config)
     folder = RunFolder(config.output)
+    lessons = None if resume and folder.exists() else learn(config)
     runner = load_executor(executor, config.resources)
     is_new = _claim(folder, config, resume=resume)
     try:
         study = SearchStudy(config, folder.journal_path, resume=not is_new)
+        if lessons is None:
+            lessons = recall(study, config)
+        else:
+            keep(lessons, study)
     except StabletuneError:
         if is_new:
             folder.discard()
@@ -162,6 +166,7 @@ class _Driver:
         if self._proof is None or not self._proof.is_over:
             message = "The time of budget.wall_minutes ended before the proof was complete. Go on with --resume."
             return StudyResult("out_of_time", message, self._folder.path, n_trials)
+        self._folder.forget_checkpoints()
         winner = self._proof.winner
         if winner is None:
             self._folder.recommendation_path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ def trial_spec(
     purpose: Purpose = "search",
     seed: int | None = None,
     pace_limits: tuple[tuple[int, float], ...] = (),
+    checkpoint: str | None = None,
 ) -> TrialSpec:
     """The spec of a search trial, or of a proof run over the full horizon.
 
@@ -28,6 +29,7 @@ def trial_spec(
         purpose: what the run is for; search trials and candidates in proof stop at their first spike.
         seed: of the run; the search's own seed unless given.
         pace_limits: see ``TrialSpec``.
+        checkpoint: see ``TrialSpec``.
     """
     is_search = purpose == "search"
     return TrialSpec(
@@ -53,6 +55,7 @@ def trial_spec(
         shadow_exact=config.signals.shadow_exact,
         sharpness=config.signals.sharpness,
         threads=max(1, int(config.resources.cpus_per_trial)),
+        checkpoint=checkpoint,
     )
 
 

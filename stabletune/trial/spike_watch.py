@@ -71,6 +71,10 @@ class SpikeWatch:
         self._history.add(loss, gradient_norm=norm, lr=lr)
         self._is_alarm = self._inspector.remember(self._history.step, loss, closure, norm)
 
+    def go_on(self) -> None:
+        """Take the spikes of the history as looked at already: the run was interrupted after them."""
+        self._n_episodes = len(self._history.spikes.episodes)
+
     @property
     def is_spike_new(self) -> bool:
         """Whether a spike, or the end of finite losses, begins at this step."""

@@ -6,13 +6,15 @@ import contextlib
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from stabletune.errors import WorkloadError
+from stabletune.trial.batch_stream import BatchStream
+from stabletune.trial.checkpoint import Checkpoint
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
 
@@ -23,7 +25,8 @@ _AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 def run_standard_loop(trial: Trial, training: Training) -> None:
     """Train until the trial is over, then evaluate if the objective asks for it.
 
-    Curvature is measured on the first batch of the run, kept as the fixed probe.
+    Curvature is measured on the first batch of the run, kept as the fixed probe. A spec with a ``checkpoint`` saves the
+    run there now and then, and goes on from it.
 
     Raises:
         WorkloadError: no batches, a loss that is not a scalar or has no gradient, no way to evaluate though asked to.
@@ -43,9 +46,16 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
     schedule = trial.build_schedule(optimizer)
     scaler = torch.amp.GradScaler(trial.device.type, enabled=training.precision == "float16")
     loss_of = _loss_function(trial, training)
-    batches = (move(batch, trial.device) for batch in endless(training.batches))
+    stream = BatchStream(training.batches, keeps_random_state=trial.spec.checkpoint is not None)
+    batches = (move(batch, trial.device) for batch in stream)
     probe = next(batches)
     pending: list[Any] = [probe]
+    checkpoint = None
+    if trial.spec.checkpoint is not None:
+        parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+        checkpoint = Checkpoint(trial.spec.checkpoint, trial, parts, stream)
+        if checkpoint.restore():
+            pending.clear()
     while not trial.is_over:
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
@@ -59,6 +69,8 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
         if math.isfinite(total) and _step(optimizer, scaler):
             schedule.step()
         trial.step(total / training.accumulate, lambda: loss_of(probe), own=_mean_loss(loss_of, used))
+        if checkpoint is not None and not trial.is_over:
+            checkpoint.save_if_due()
     if trial.spec.source == "eval" and trial.verdict is None:
         trial.report_eval(_evaluate(trial, training, loss_of))
 
@@ -67,7 +79,7 @@ def _mean_loss(loss_of: LossOfBatch, batches: Sequence[Any]) -> Callable[[], tor
     """The mean over micro-batches, of whose graphs one is held at a time, as in training."""
     if len(batches) == 1:
         return lambda: loss_of(batches[0])
-    return lambda: torch.stack([checkpoint(loss_of, batch, use_reentrant=False) for batch in batches]).mean()
+    return lambda: torch.stack([recomputed(loss_of, batch, use_reentrant=False) for batch in batches]).mean()
 
 
 def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:
@@ -107,24 +119,6 @@ def _move_mapping(batch: Mapping[Any, Any], device: torch.device) -> Mapping[Any
             moved[key] = value
         return moved
     return type(batch)(entries)  # type: ignore[call-arg]
-
-
-def endless(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches over and over.
-
-    Raises:
-        WorkloadError: there are none.
-    """
-    while True:
-        is_empty = True
-        for batch in batches:
-            is_empty = False
-            yield batch
-        if is_empty:
-            raise WorkloadError(
-                "Training.batches: must yield at least one batch, but got none. "
-                "Check the data set, its path and drop_last."
-            )
 
 
 def _loss_function(trial: Trial, training: Training) -> LossOfBatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.optim.instrumented_adamw import InstrumentedAdamW
-from stabletune.records import Measurement, Progress, TrialSpec
+from stabletune.records import Inspection, Measurement, Progress, TrialSpec
 from stabletune.schedules import lr_factor
 from stabletune.trial.spike_watch import SpikeWatch
 from stabletune.trial.stoppers import load_stoppers
@@ -54,7 +54,7 @@ class Trial:
         self.verdict: Verdict | None = None
         self.eval_value: float | None = None
         self.monitor: StabilityMonitor | None = None
-        self._note: str | None = None
+        self._remarks: list[str] = []
         self._report = report
         self._stoppers = load_stoppers()
         self._model: torch.nn.Module | None = None
@@ -131,9 +131,36 @@ class Trial:
 
     @property
     def notes(self) -> list[str]:
-        """What could not be measured or looked at, since which step and why."""
-        found = [self._note, self._watch.note if self._watch is not None else None]
+        """What could not be measured, looked at or saved, since when and why; where the run was interrupted."""
+        found = [*self._remarks, self._watch.note if self._watch is not None else None]
         return [note for note in found if note is not None]
+
+    def remark(self, note: str) -> None:
+        """Add a note to the sentence that says how the run ended."""
+        self._remarks.append(note)
+
+    def go_on(
+        self,
+        *,
+        losses: Sequence[float],
+        gradient_norms: Sequence[float],
+        learning_rates: Sequence[float],
+        measurements: Sequence[Measurement],
+        inspections: Sequence[Inspection],
+        spent: float,
+    ) -> None:
+        """Take over the past of the run, which was interrupted, before the first step.
+
+        ``spent``: what measuring has cost, in gradients.
+        """
+        monitor, watch = self._attached()
+        for loss, norm, lr in zip(losses, gradient_norms, learning_rates, strict=True):
+            self.history.add(loss, gradient_norm=norm, lr=lr)
+        self.history.measurements += measurements
+        self.history.inspections += inspections
+        self.n_whole_steps = self.history.step
+        monitor.go_on(self.history.step, spent=spent)
+        watch.go_on()
 
     def _attach_monitor(self) -> None:
         """Build the monitor before the first step, which second moments of other beta2 must not miss."""
@@ -165,7 +192,7 @@ class Trial:
         except MeasurementError as error:
             # the losses alone can judge this run: it goes on with the signals that need no second derivative
             monitor.forgo_curvature()
-            self._note = f"without curvature since {error}"
+            self.remark(f"without curvature since {error}")
             return
         logits = watch.logits(closure)
         if logits is not None:

@@ -34,3 +34,8 @@ def test_nearest_params_are_whole_and_within_bounds_so_that_samplers_keep_the_wh
         "one_minus_beta2": pytest.approx(1e-3),
         "max_grad_norm": None,
     }
+
+
+def test_no_clip_is_nearest_to_the_highest_limit():
+    space = SearchSpace({"max_grad_norm": FloatRange(0.1, 10.0, "log")})
+    assert nearest_params(space, {"max_grad_norm": None}) == {"max_grad_norm": 10.0}

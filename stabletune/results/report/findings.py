@@ -101,6 +101,8 @@ def read_findings(folder: RunFolder) -> Findings:
         if row["purpose"] != "baseline":
             candidates.setdefault(row["candidate"], []).append(row)
     baseline = [row for row in confirmations if row["purpose"] == "baseline"]
+    if 0 in candidates:  # its first run as the baseline is the first of its proof too
+        candidates[0] = [*baseline[:1], *candidates[0]]
     return Findings(
         folder=folder,
         config=config,

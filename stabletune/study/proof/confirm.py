@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -21,14 +22,15 @@ from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect, proo
 from stabletune.study.specs import all_settings, trial_spec
 
 PROOF_RUN = "proof_run:"
+MARK_IS_USED = "baseline_seed_serves_a_proof"
 LIKELY_TO_HOLD = 2
 
 
 class ConfirmationPhase:
     """A ``TrialSource`` of proof runs.
 
-    Finished runs and the count of seeds used are attributes of the study: a run that a crash cut off is made again
-    with a fresh seed, and no seed serves two proofs.
+    Finished runs and the count of seeds used are attributes of the study: a run that a crash cut off goes on from its
+    checkpoint, or is made again with a fresh seed if it has none, and no seed serves two proofs.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class ConfirmationPhase:
         listener: Listener,
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
-        self._candidates, self._trials, self._others = candidates, trials, others
+        self._candidates, self._trials = candidates, trials
         kept = study.attributes(PROOF_RUN)
         everything = [ProofRun(**entry["run"]) for entry in kept if entry["run"]]
         self._n_kept = len(kept)
-        self._steps_of_other_horizons = sum(r.steps for r in everything if r.horizon != config.budget.full_steps)
         self.runs = [run for run in everything if run.horizon == config.budget.full_steps]
+        earlier = [run for run in everything if run.horizon != config.budget.full_steps]
+        self._steps_of_other_horizons = sum(run.steps for run in earlier)
+        self._others = [*others, *proof_observations(earlier)]
         known = {c.number for c in candidates}
         proven = dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation")
         self.sent = [number for number in proven if number in known]
@@ -82,7 +86,8 @@ class ConfirmationPhase:
         """The baseline's first run, else what the plan wants, else the baseline on the likely winner's seeds."""
         is_mark_under_way = any(spec.purpose == "baseline" for spec in self._running)
         if self._candidates and self._mark is None and not is_mark_under_way:
-            return self._start(BASELINE, "baseline", self._study.fresh_seed())
+            seed = self._interrupted(BASELINE, "baseline")
+            return self._start(BASELINE, "baseline", self._study.fresh_seed() if seed is None else seed)
         plan = self._plan()
         if plan.wanted is not None:
             number = plan.wanted.candidate.number
@@ -111,6 +116,7 @@ class ConfirmationPhase:
         place = place_of(all_settings(result.spec), self._config.search_space)
         self.runs.append(_proof_run(result, observe(result, place)))
         self._keep(result, self.runs[-1])
+        self._forget_checkpoint(result.spec)
         self._listener.on_result(result)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
@@ -121,6 +127,7 @@ class ConfirmationPhase:
             result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
             self._folder.confirmations.write(confirmation_row(result))
             self._keep(result, None)
+            self._forget_checkpoint(spec)
         self._study.add_abandoned_steps(steps)
         self._listener.on_abandoned(spec, steps)
 
@@ -164,12 +171,29 @@ class ConfirmationPhase:
         return self._planned[1]
 
     def _seed_for(self, number: int, *, is_last: bool) -> int:
-        """A fresh seed; for the last run of a proof that of the baseline's first run, so that one more is spared."""
-        used = {run.seed for run in self.runs if run.purpose == "confirmation"} | {s.seed for s in self._running}
+        """A fresh seed, or that of an interrupted run.
+
+        For the last run of a proof it is that of the baseline's first run, once, so that one more is spared.
+        """
+        seed = self._interrupted(number, "confirmation")
+        if seed is not None:
+            return seed
         mark = self._mark
-        if is_last and mark is not None and mark.seed not in used and number != BASELINE:
+        if is_last and mark is not None and number != BASELINE and not self._study.attribute(MARK_IS_USED, False):
+            self._study.set_attribute(MARK_IS_USED, True)
             return mark.seed
         return self._study.fresh_seed()
+
+    def _interrupted(self, number: int, purpose: Purpose) -> int | None:
+        """The seed of a run that a crash cut off and that can go on from its checkpoint."""
+        done = {run.seed for run in self.runs if run.purpose == purpose}
+        under_way = {spec.seed for spec in self._running if spec.purpose == purpose}
+        seeds = self._folder.interrupted_seeds(number, purpose, self._config.budget.full_steps)
+        return next((seed for seed in seeds if seed not in done | under_way), None)
+
+    def _forget_checkpoint(self, spec: TrialSpec) -> None:
+        if spec.checkpoint is not None:
+            Path(spec.checkpoint).unlink(missing_ok=True)
 
     def _keep(self, result: TrialResult, run: ProofRun | None) -> None:
         """Store a run and its row with the study, each under a name of its own."""
@@ -188,7 +212,8 @@ class ConfirmationPhase:
 
     def _start(self, number: int, purpose: Purpose, seed: int) -> TrialSpec:
         values = next((c.values for c in self._candidates if c.number == number and purpose == "confirmation"), {})
-        spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed)
+        path = self._folder.checkpoint_path(number, purpose, seed, self._config.budget.full_steps)
+        spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed, checkpoint=str(path))
         self._running.append(spec)
         self._listener.on_start(spec)
         return spec

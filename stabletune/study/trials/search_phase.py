@@ -92,6 +92,8 @@ class SearchPhase:
             self._study.add_abandoned_steps(result.steps)
         else:
             trial.results.append(result)
+            if not trial.is_over:
+                self._study.note_open_steps(trial.number, sum(run.steps for run in trial.results))
         if trial is not None and trial.is_over:
             self._finish(trial)
         self._listener.on_result(result)

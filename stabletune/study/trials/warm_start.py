@@ -11,12 +11,14 @@ from stabletune.config import Config, load_config
 from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.results.store import RunFolder
-from stabletune.study.optuna_study import RECORD, read_study
+from stabletune.study.optuna_study import RECORD, SearchStudy
 from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import REMEMBERED, sampled
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.confirm import PROOF_RUN
+from stabletune.study.storage import read_study
 
+LESSON, TO_TRY = "lesson:", "settings_to_try"
 SAME_TASK = ("workload", "schedule")
 SAME_OBJECTIVE = ("metric", "source", "target")
 
@@ -55,12 +57,30 @@ def learn(config: Config) -> Lessons:
                 "Name the folder that `stabletune search` wrote."
             )
         found = folder.recommendation()
-        if found is not None:
+        if found is not None and found.values() not in to_try:
             to_try.append(found.values())
         earlier = load_config(Path(name) / "config.yaml")
         source_then = folder.config().get("workload_sha256")
         if source_then == config.workload_sha256 and _is_same_task(earlier, config):
             runs += _runs_of(earlier, folder, config)
+    return Lessons(tuple(to_try), tuple(runs))
+
+
+def keep(lessons: Lessons, study: SearchStudy) -> None:
+    """Store the lessons with the study, so that going on with it does not need the earlier folders."""
+    for n, (settings, run) in enumerate(lessons.runs):
+        study.set_attribute(f"{LESSON}{n:06d}", {"settings": dict(settings), "observation": run.as_data()})
+    study.set_attribute(TO_TRY, [dict(values) for values in lessons.to_try])
+
+
+def recall(study: SearchStudy, config: Config) -> Lessons:
+    """The lessons stored with a study; learned anew if a crash came before they were."""
+    to_try = study.attribute(TO_TRY, None)
+    if to_try is None:
+        lessons = learn(config)
+        keep(lessons, study)
+        return lessons
+    runs = [(entry["settings"], Observation(**entry["observation"])) for entry in study.attributes(LESSON)]
     return Lessons(tuple(to_try), tuple(runs))
 
 

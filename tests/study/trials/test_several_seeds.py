@@ -2,7 +2,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+import yaml
 
+from stabletune.config import load_config
 from stabletune.study.trials.several_seeds import OpenTrial
 from tests.study.running import rows_of, run
 from tests.study.spiking import write_spiking_workload
@@ -67,3 +69,20 @@ def test_more_seeds_on_resume_keep_those_that_were_drawn(write_config, tmp_path)
     seeds = [row["seed"] for row in rows_of(tmp_path / "out" / "confirmations.csv") if row["purpose"] == "confirmation"]
     assert len(set(seeds)) == len(seeds)
     assert (tmp_path / "out" / "trials" / "0000" / "seed-0002").exists()
+
+
+def test_the_runs_of_a_trial_that_a_crash_left_unfinished_are_counted_once(write_config, tmp_path):
+    changes = write_spiking_workload(tmp_path, "seed == 99")
+    source = (tmp_path / "spiking.py").read_text()
+    stop = source.replace("calls[0] += 1", "calls[0] += 1\n        if seed == 2: raise KeyboardInterrupt")
+    (tmp_path / "spiking.py").write_text(stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(write_config(*changes, THREE), tmp_path / "out")
+    (tmp_path / "spiking.py").write_text(source)
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    config["workload_sha256"] = load_config(write_config(*changes, THREE)).workload_sha256
+    (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
+    outcome = run(write_config(*changes, THREE), tmp_path / "out", resume=True)
+    rows = rows_of(tmp_path / "out" / "trials.csv") + rows_of(tmp_path / "out" / "confirmations.csv")
+    lost = 2 * 60  # the baseline's first two seeds, before the third ended the search
+    assert outcome.recommendation.evidence["training_steps_spent"] == lost + sum(int(row["steps"]) for row in rows)

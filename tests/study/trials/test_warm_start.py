@@ -1,7 +1,10 @@
+import shutil
+
 import pytest
 
 from stabletune.config import load_config
 from stabletune.errors import ConfigError, OutputFolderError
+from stabletune.study.storage import read_study
 from stabletune.study.trials.warm_start import learn
 from tests.study.running import rows_of, run
 
@@ -57,7 +60,40 @@ def test_a_folder_of_no_search_and_the_searchs_own_are_refused(write_config, tmp
         run(write_config(after(tmp_path / "nothing")), tmp_path / "second")
     run(write_config(), tmp_path / "first")
     with pytest.raises(ConfigError, match=r"warm_start\[0\]: must be the output folder of an earlier search"):
-        run(write_config(after(tmp_path / "first")), tmp_path / "first", resume=True)
+        run(write_config(after(tmp_path / "first")), tmp_path / "first")
+
+
+def test_going_on_with_a_search_does_not_need_the_folders_that_it_learned_from(write_config, tmp_path):
+    run(write_config(), tmp_path / "first")
+    warm = after(tmp_path / "first")
+    run(write_config(warm, ("trials: 6", "trials: 1")), tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    run(write_config(warm), tmp_path / "second", resume=True)
+    first_ones = rows_of(tmp_path / "second" / "trials.csv")[:2]
+    assert first_ones[1]["lr"] != first_ones[0]["lr"]
+    study = read_study(load_config(write_config(warm)), tmp_path / "second" / "study.journal")
+    assert sum(name.startswith("lesson:") for name in study.user_attrs) >= 6
+
+
+@pytest.mark.parametrize("damage", [b"\x00\xff garbage\nmore\n", b'{"op_code": 99}\n{"op_code": 0}\n', b"[1]\n[2]\n"])
+def test_a_damaged_journal_is_a_clear_error(write_config, tmp_path, damage):
+    run(write_config(("trials: 6", "trials: 1")), tmp_path / "first")
+    (tmp_path / "first" / "study.journal").write_bytes(damage)
+    with pytest.raises(OutputFolderError, match=r"study\.journal: must be a journal that Optuna wrote"):
+        run(write_config(after(tmp_path / "first")), tmp_path / "second")
+    with pytest.raises(OutputFolderError, match=r"study\.journal: must be a journal that Optuna wrote"):
+        run(write_config(("trials: 6", "trials: 1")), tmp_path / "first", resume=True)
+    assert (tmp_path / "first" / "study.journal").read_bytes() == damage
+
+
+def test_records_of_another_version_are_refused_by_name(write_config, tmp_path):
+    run(write_config(("trials: 6", "trials: 1")), tmp_path / "first")
+    journal = tmp_path / "first" / "study.journal"
+    journal.write_text("".join(line for line in journal.open() if "records_format" not in line))
+    with pytest.raises(OutputFolderError, match="must have format 2, but have format 1"):
+        run(write_config(after(tmp_path / "first")), tmp_path / "second")
+    with pytest.raises(OutputFolderError, match="must have format 2, but have format 1"):
+        run(write_config(), tmp_path / "first", resume=True)
 
 
 def test_reading_an_earlier_search_leaves_every_byte_of_it_as_it_was(write_config, tmp_path):

@@ -1,0 +1,77 @@
+"""Where a study is kept: a journal file in the run folder, or a database; opened to go on, or only to be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from stabletune.config import Config
+from stabletune.errors import OutputFolderError
+
+RECORDS_FORMAT, FORMAT = "records_format", 2
+
+
+def open_storage(url: str | None, journal_path: Path, *, resume: bool) -> Any:
+    """The storage of a search that begins, or goes on.
+
+    Raises:
+        OutputFolderError: there is no journal to go on with, or it cannot be read.
+    """
+    if url is not None:
+        return url
+    if resume:
+        _check_journal(journal_path)
+    return _journal(journal_path)
+
+
+def _journal(path: Path) -> optuna.storages.JournalStorage:
+    """The storage on a journal file, which reads the whole of it."""
+    try:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise OutputFolderError(
+            f"{path}: must be a journal that Optuna wrote, but reading it gave {type(error).__name__}: {error}. "
+            "Restore it, or start another search."
+        ) from error
+
+
+def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
+    """The study of a search, to be read only; None if it is gone.
+
+    Raises:
+        OutputFolderError: it cannot be read, or was written by another version.
+    """
+    if config.storage is None and not journal_path.exists():
+        return None
+    storage: Any = config.storage_url or _journal(journal_path)
+    try:
+        study = optuna.load_study(study_name=config.name, storage=storage)
+    except KeyError:
+        return None
+    check_format(study, config.output)
+    return study
+
+
+def check_format(study: optuna.Study, folder: object) -> None:
+    """Refuse a study whose records another version of stabletune wrote."""
+    found = study.user_attrs.get(RECORDS_FORMAT, 1)
+    if found != FORMAT:
+        raise OutputFolderError(
+            f"{folder}: its records must have format {FORMAT}, but have format {found}, of another version of "
+            "stabletune. Start another search, or use that version."
+        )
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a folder without its journal, and cut off a last record that a crash left half written."""
+    if not path.exists():
+        raise OutputFolderError(
+            f"{path}: must be there to go on with a search, but it is not. Restore it, or start another search."
+        )
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with path.open("r+b") as journal:
+            journal.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,103 @@
+"""The proof as a source of runs: seeds, the baseline's share in them, and what an interruption costs."""
+
+import pytest
+
+from stabletune.results.store import RunFolder
+from stabletune.trial import checkpoint
+from tests.study.running import rows_of, run
+
+CUT = """
+import pathlib, torch
+from stabletune import Training
+from stabletune.trial.workloads.quadratic import build as quadratic
+
+def build(seed, device):
+    training, calls, cut = quadratic(seed, device, jitter=0.1, curvatures=[1.0, 30.0]), [0], pathlib.Path(CUT)
+    whole = training.loss_fn
+
+    def loss_fn(model, batch):
+        calls[0] += 1
+        if seed and cut.exists() and calls[0] >= 120:
+            (cut.parent / "seeds").open("a").write(f"{seed} ")
+            raise KeyboardInterrupt
+        return whole(model, batch)
+
+    training.loss_fn = loss_fn
+    return training
+"""
+
+
+@pytest.fixture
+def cut_config(write_config, tmp_path):
+    """A study whose proof runs are cut off at call 120 while the file ``cut`` is there."""
+    (tmp_path / "cut.py").write_text(CUT.replace("CUT", repr(str(tmp_path / "cut"))))
+    return write_config(("workload: quadratic", "workload: cut.py:build"), ("workload_args:", "# workload_args:"))
+
+
+def cut_off(config, folder, *, resume=False):
+    (folder / "cut").touch()
+    with pytest.raises(KeyboardInterrupt):
+        run(config, folder / "out", resume=resume)
+    (folder / "cut").unlink()
+
+
+def seeds_cut_off(folder):
+    return [int(seed) for seed in (folder / "seeds").read_text().split()]
+
+
+def test_a_proof_run_that_was_cut_off_goes_on_from_its_checkpoint(cut_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    cut_off(cut_config, tmp_path)
+    (seed,) = seeds_cut_off(tmp_path)
+    outcome = run(cut_config, tmp_path / "out", resume=True)
+    rows = rows_of(tmp_path / "out" / "confirmations.csv")
+    gone_on = [row for row in rows if "gone on from step" in row["reason"]]
+    assert [row["seed"] for row in gone_on] == [str(seed)]
+    assert gone_on[0]["steps"] == "150"
+    trials = rows_of(tmp_path / "out" / "trials.csv")
+    assert outcome.recommendation.evidence["training_steps_spent"] == sum(int(r["steps"]) for r in trials + rows)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_without_a_checkpoint_it_is_made_again_with_a_fresh_seed(cut_config, tmp_path):
+    cut_off(cut_config, tmp_path)
+    cut_off(cut_config, tmp_path, resume=True)
+    run(cut_config, tmp_path / "out", resume=True)
+    seeds = [int(row["seed"]) for row in rows_of(tmp_path / "out" / "confirmations.csv")]
+    assert len(set(seeds_cut_off(tmp_path))) == 2
+    assert not set(seeds) & set(seeds_cut_off(tmp_path))
+
+
+def test_no_two_candidates_are_proven_on_the_same_seed_and_the_winner_is_paired(write_config, tmp_path):
+    config = write_config(("confirm_seeds: 2", "confirm_seeds: 4"))
+    outcome = run(config, tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "confirmations.csv")
+    proofs = [row["seed"] for row in rows if row["purpose"] == "confirmation"]
+    assert len(proofs) == len(set(proofs))
+    winner = str(outcome.recommendation.provenance["trial"])
+    own = {row["seed"] for row in rows if row["candidate"] == winner and row["purpose"] == "confirmation"}
+    assert own <= {row["seed"] for row in rows if row["purpose"] == "baseline"}
+
+
+def test_what_the_proof_over_a_shorter_horizon_showed_is_kept_for_a_longer_one(write_config, tmp_path):
+    run(write_config(), tmp_path / "out")
+    before = rows_of(tmp_path / "out" / "confirmations.csv")
+    outcome = run(write_config(("full_steps: 150", "full_steps: 240")), tmp_path / "out", resume=True)
+    after = rows_of(tmp_path / "out" / "confirmations.csv")
+    trials = rows_of(tmp_path / "out" / "trials.csv")
+    assert after[: len(before)] == before
+    assert outcome.recommendation.evidence["training_steps_spent"] == sum(int(r["steps"]) for r in trials + after)
+
+
+def test_checkpoints_of_other_runs_are_not_taken_for_ones_own(tmp_path):
+    folder = RunFolder(tmp_path)
+    for name in (
+        "0003-confirmation-150-7",
+        "0003-confirmation-240-8",
+        "0003-baseline-150-9",
+        "0013-confirmation-150-1",
+    ):
+        path = folder.checkpoint_path(0, "baseline", 0, 0).with_name(f"{name}.pt")
+        path.touch()
+    assert folder.interrupted_seeds(3, "confirmation", 150) == [7]
+    assert folder.checkpoint_path(3, "confirmation", 7, 150).exists()
