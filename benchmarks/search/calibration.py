@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +14,16 @@ from benchmarks.search.tasks import BETA2, FULL_STEPS, LR, TRIAL_STEPS, Task
 from benchmarks.search.training import Setting, train
 from stabletune.hyperparameters import default_settings
 from stabletune.records import TrialSpec
+from stabletune.space import FloatRange, SearchSpace
 from stabletune.study.prediction.boundary import Boundary
 from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import pooled
+from stabletune.study.prediction.place import place_of
 from stabletune.trial.worker import run_trial
 
 SEEDS = (1000, 1001, 1002)
 N_TRIALS, N_FULL, N_DRAWS = 40, 4, 10
+SPACE = SearchSpace({"lr": FloatRange(*LR, "log"), "beta2": FloatRange(*BETA2, "log_one_minus")})
 BINS = (0.0, 0.2, 0.5, 0.8, 0.95, 1.0)
 
 
@@ -89,7 +91,7 @@ def _one_draw(
     runs += [_observation(cell, cell["full"][0]) for cell in clean[:N_FULL]]
     boundary = Boundary(runs, n_coordinates=2, horizon=FULL_STEPS, lr_coordinate=0)
     others = [cell for n in order[N_TRIALS:] if (cell := cells[n])["short"]["is_clean"]]
-    predicted = boundary.survival([_place(cell) for cell in others])
+    predicted = boundary.survival([place_of(cell, SPACE) for cell in others])
     risks = [cell["risk"] for cell in others]
     observed = np.array([np.mean([run["is_clean"] for run in cell["full"]]) for cell in others])
     return predicted, 1.0 - np.array(risks, dtype=np.float64), pooled(predicted, risks), observed
@@ -98,7 +100,7 @@ def _one_draw(
 def _observation(cell: Mapping[str, Any], run: Mapping[str, Any]) -> Observation:
     return Observation(
         number=0,
-        place=_place(cell),
+        place=place_of(cell, SPACE),
         lr=cell["lr"],
         warmup_steps=0,
         full_steps=FULL_STEPS,
@@ -111,9 +113,3 @@ def _observation(cell: Mapping[str, Any], run: Mapping[str, Any]) -> Observation
         risk=None,
         severity=0.0,
     )
-
-
-def _place(cell: Mapping[str, Any]) -> tuple[float, float]:
-    across = math.log(cell["lr"] / LR[0]) / math.log(LR[1] / LR[0])
-    up = math.log((1.0 - BETA2[0]) / (1.0 - cell["beta2"])) / math.log((1.0 - BETA2[0]) / (1.0 - BETA2[1]))
-    return across, up

@@ -187,7 +187,7 @@ class _Driver:
             steps_spent=self._search.steps_spent + self._proof.steps_spent + self._study.abandoned_steps,
             device=self._device,
         )
-        margin = lr_margin(self._config, self._proof.outlook, winner.candidate.observation)
+        margin = lr_margin(self._config, self._proof.standing.outlook, winner.candidate.observation)
         recommendation = recommend(self._config, proof, lr_margin=margin, point=point_of(self._front()))
         earlier = self._folder.recommendation()
         if earlier is None or dict(earlier.settings) != dict(recommendation.settings):
@@ -199,11 +199,11 @@ class _Driver:
     def _front(self) -> list[dict[str, Any]]:
         if self._proof is None or not self._config.objective.tradeoff:
             return []
-        return front(self._proof.prospects, self._proof.winner if self._proof.is_over else None)
+        return front(self._proof.standing.prospects, self._proof.winner if self._proof.is_over else None)
 
     def _stability_map(self) -> dict[str, Any] | None:
         """Around the winner, or else around the baseline."""
-        outlook = self._proof.outlook if self._proof is not None else self._search.outlook
+        outlook = self._proof.standing.outlook if self._proof is not None else self._search.outlook
         winner = self._proof.winner if self._proof is not None else None
         around = winner.candidate.observation if winner is not None else next(iter(self._search.observations), None)
         return None if around is None else stability_map(self._config, outlook, around)

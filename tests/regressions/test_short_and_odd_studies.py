@@ -1,5 +1,7 @@
 """What studies at the ends of what a config may say once got wrong."""
 
+from stabletune.results.report.findings import read_findings
+from stabletune.results.store import RunFolder
 from tests.study.running import rows_of, run
 
 
@@ -22,3 +24,10 @@ def test_a_search_with_the_largest_seed_can_be_resumed(write_config, tmp_path):
     run(write_config(seed), tmp_path / "out")
     run(write_config(seed, ("trials: 6", "trials: 8")), tmp_path / "out", resume=True)
     assert len(rows_of(tmp_path / "out" / "trials.csv")) == 8
+
+
+def test_the_report_shows_every_run_of_the_proof_of_a_recommended_baseline(write_config, tmp_path):
+    outcome = run(write_config(("trials: 6", "trials: 1"), ("confirm_seeds: 2", "confirm_seeds: 4")), tmp_path / "out")
+    assert outcome.recommendation.provenance["trial"] == 0
+    findings = read_findings(RunFolder(tmp_path / "out"))
+    assert findings.best.n_runs == 4

@@ -8,12 +8,12 @@ import numpy as np
 
 from stabletune.config import Config
 from stabletune.space import Choices
+from stabletune.study.feasibility import LIKELY
 from stabletune.study.prediction.observation import marks
 from stabletune.study.prediction.outlook import Outlook
 
 FEWEST_PEERS = 4
 KEPT_SHARE = 0.2
-LIKELY = 0.5
 
 
 def pace_limits(config: Config, outlook: Outlook) -> tuple[tuple[int, float], ...]:

@@ -10,12 +10,14 @@ from stabletune.space import Choices, FloatRange, IntRange, SearchSpace
 
 MIDDLE = 0.5
 CHOICES_APART = 0.5
+FARTHEST = (-0.5, 1.5)
 
 
 def place_of(settings: Mapping[str, Any], space: SearchSpace) -> tuple[float, ...]:
     """The coordinates of ``settings``: one from 0 to 1 for a range, on its own scale, and one for each choice.
 
-    Two different choices lie 0.5 apart. A value outside its range lies outside 0 and 1; an unknown one in the middle.
+    Two different choices lie 0.5 apart. A value outside its range lies outside 0 and 1,
+    by half a range at most, so that 0 on a log scale is not infinitely far; an unknown one in the middle.
     """
     place: list[float] = []
     for name, allowed in space.ranges.items():
@@ -55,7 +57,7 @@ def _along(value: Any, allowed: FloatRange | IntRange) -> float:
     low, high = _scaled(allowed.low, allowed.scale), _scaled(allowed.high, allowed.scale)
     if value is None or high <= low:
         return MIDDLE
-    return (_scaled(value, allowed.scale) - low) / (high - low)
+    return min(max((_scaled(value, allowed.scale) - low) / (high - low), FARTHEST[0]), FARTHEST[1])
 
 
 def _scaled(value: float, scale: str) -> float:

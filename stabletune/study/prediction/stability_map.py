@@ -8,13 +8,13 @@ import numpy as np
 
 from stabletune.config import Config
 from stabletune.space import Choices, FloatRange, IntRange
+from stabletune.study.feasibility import LIKELY
 from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.prediction.place import coordinate_of, value_at
 
 SHOWN_FIRST = ("lr", "beta2")
 POINTS = 25
-EDGE = 0.5
 
 
 def stability_map(config: Config, outlook: Outlook, around: Observation) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def lr_margin(config: Config, outlook: Outlook, run: Observation) -> float | Non
         return None
     shares = np.linspace(0.0, 1.0, 8 * POINTS)
     places = [[*run.place[:coordinate], float(share), *run.place[coordinate + 1 :]] for share in shares]
-    is_likely = outlook.boundary.survival(places) >= EDGE
+    is_likely = outlook.boundary.survival(places) >= LIKELY
     at = int(np.argmin(np.abs(shares - run.place[coordinate])))
     step = 1 if is_likely[at] else -1
     while 0 <= at + step < shares.size and is_likely[at + step] == (step > 0):

@@ -18,12 +18,22 @@ from stabletune.study.prediction.observation import Observation, observe
 from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.plan import BASELINE, Plan, plan_proof
-from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect, proof_observations, prospects
+from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect, proof_observations, prospects, stored_runs
 from stabletune.study.specs import all_settings, trial_spec
 
 PROOF_RUN = "proof_run:"
 MARK_IS_USED = "baseline_seed_serves_a_proof"
 LIKELY_TO_HOLD = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """How a proof stands after ``n_runs`` runs: the models of all runs, the candidates not lost, what to run next."""
+
+    n_runs: int
+    outlook: Outlook
+    prospects: list[Prospect]
+    plan: Plan
 
 
 class ConfirmationPhase:
@@ -47,7 +57,7 @@ class ConfirmationPhase:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._candidates, self._trials = candidates, trials
         kept = study.attributes(PROOF_RUN)
-        everything = [ProofRun(**entry["run"]) for entry in kept if entry["run"]]
+        everything = stored_runs(kept)
         self._n_kept = len(kept)
         self.runs = [run for run in everything if run.horizon == config.budget.full_steps]
         earlier = [run for run in everything if run.horizon != config.budget.full_steps]
@@ -58,13 +68,13 @@ class ConfirmationPhase:
         self.sent = [number for number in proven if number in known]
         folder.confirmations.rewrite([entry["row"] for entry in kept])
         self._running: list[TrialSpec] = []
-        self._planned: tuple[int, Plan] | None = None
+        self._standing: Standing | None = None
         listener.on_proof(len(candidates), 2 * config.budget.confirm_seeds)
 
     @property
     def is_over(self) -> bool:
         """Whether there is a winner with its baseline runs, or nothing survived."""
-        plan = self._plan()
+        plan = self.standing.plan
         if plan.winner is None:
             return plan.is_exhausted and not self._running
         return not self._baseline_seeds_missing(plan.winner) and not self._running
@@ -72,7 +82,7 @@ class ConfirmationPhase:
     @property
     def winner(self) -> Prospect | None:
         """The proven candidate, if any."""
-        return self._plan().winner
+        return self.standing.plan.winner
 
     @property
     def baseline_runs(self) -> list[ProofRun]:
@@ -88,7 +98,7 @@ class ConfirmationPhase:
         if self._candidates and self._mark is None and not is_mark_under_way:
             seed = self._interrupted(BASELINE, "baseline")
             return self._start(BASELINE, "baseline", self._study.fresh_seed() if seed is None else seed)
-        plan = self._plan()
+        plan = self.standing.plan
         if plan.wanted is not None:
             number = plan.wanted.candidate.number
             under_way = [s for s in self._running if s.number == number and s.purpose == "confirmation"]
@@ -143,15 +153,14 @@ class ConfirmationPhase:
         return len({*self.sent, BASELINE} if is_baseline_candidate else self.sent)
 
     @property
-    def outlook(self) -> Outlook:
-        """What the search trials and the runs of the proof say together."""
-        return Outlook(self._config, self._trials, [*self._others, *proof_observations(self._evidence)])
-
-    @property
-    def prospects(self) -> list[Prospect]:
-        """The candidates that are not lost, as they stand."""
-        n_seeds = self._config.budget.confirm_seeds
-        return prospects(self._candidates, self._evidence, self.outlook, n_seeds=n_seeds)
+    def standing(self) -> Standing:
+        """What all runs say so far; judged anew only after one has ended, for executors ask many times between."""
+        if self._standing is None or self._standing.n_runs != len(self.runs):
+            outlook = Outlook(self._config, self._trials, [*self._others, *proof_observations(self._evidence)])
+            n_seeds = self._config.budget.confirm_seeds
+            found = prospects(self._candidates, self._evidence, outlook, n_seeds=n_seeds)
+            self._standing = Standing(len(self.runs), outlook, found, plan_proof(found))
+        return self._standing
 
     @property
     def _mark(self) -> ProofRun | None:
@@ -163,12 +172,6 @@ class ConfirmationPhase:
         """What decides: all runs of candidates, and the baseline's first, so that its later ones upset nothing."""
         mark = self._mark
         return [run for run in self.runs if run.purpose == "confirmation" or run is mark]
-
-    def _plan(self) -> Plan:
-        """The plan, made anew only after a run has ended: executors ask many times between."""
-        if self._planned is None or self._planned[0] != len(self.runs):
-            self._planned = (len(self.runs), plan_proof(self.prospects))
-        return self._planned[1]
 
     def _seed_for(self, number: int, *, is_last: bool) -> int:
         """A fresh seed, or that of an interrupted run.
@@ -226,7 +229,6 @@ def _proof_run(result: TrialResult, observation: Observation | None) -> ProofRun
         seed=result.spec.seed,
         is_clean=result.status == "completed" and not result.is_spiky and result.objective is not None,
         is_spiky=result.is_spiky,
-        spike_score=min(result.spike_score, 1e6),
         objective=result.objective,
         steps=result.steps,
         reason=result.reason,

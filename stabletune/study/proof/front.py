@@ -23,7 +23,11 @@ def front(found: Sequence[Prospect], winner: Prospect | None) -> list[dict[str, 
     """
     known = [prospect for prospect in found if math.isfinite(prospect.objective)]
     chosen = None if winner is None else winner.candidate.number
-    kept = [p for p in known if p.candidate.number == chosen or not any(_dominates(other, p) for other in known)]
+    kept, best = [], -math.inf
+    for prospect in sorted(known, key=lambda p: (p.objective, -p.chance, p.candidate.number)):
+        if prospect.chance > best or prospect.candidate.number == chosen:
+            kept.append(prospect)
+        best = max(best, prospect.chance)
     return [
         {
             "trial": prospect.candidate.number,
@@ -33,7 +37,7 @@ def front(found: Sequence[Prospect], winner: Prospect | None) -> list[dict[str, 
             "n_proven": len(prospect.runs),
             "is_recommended": prospect.candidate.number == chosen,
         }
-        for prospect in sorted(kept, key=lambda p: (p.objective, p.candidate.number))
+        for prospect in kept
     ]
 
 
@@ -43,11 +47,3 @@ def point_of(points: Sequence[dict[str, Any]]) -> dict[str, int] | None:
         if point["is_recommended"]:
             return {"point": n, "of": len(points)}
     return None
-
-
-def _dominates(one: Prospect, other: Prospect) -> bool:
-    """No worse in both and better in one; of equals the earlier trial stands for both."""
-    mine, its = (one.objective, -one.chance), (other.objective, -other.chance)
-    if mine == its:
-        return one.candidate.number < other.candidate.number
-    return mine[0] <= its[0] and mine[1] <= its[1]

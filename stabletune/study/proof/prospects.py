@@ -36,7 +36,6 @@ class ProofRun:
     purpose: Literal["confirmation", "baseline"]
     seed: int
     is_clean: bool
-    spike_score: float
     objective: float | None
     steps: int
     reason: str
@@ -132,6 +131,11 @@ def prospects(
         runs_of_it = own[candidate.number]
         found.append(Prospect(candidate, runs_of_it, objective, float(regret), n_clean, n_seen, n_seeds))
     return found
+
+
+def stored_runs(entries: Sequence[Mapping[str, Any]]) -> list[ProofRun]:
+    """The runs among what a study keeps of its proof; of a run that was dropped it keeps the row alone."""
+    return [ProofRun(**entry["run"]) for entry in entries if entry["run"]]
 
 
 def proof_observations(runs: Sequence[ProofRun]) -> list[Observation]:

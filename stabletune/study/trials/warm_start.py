@@ -16,6 +16,7 @@ from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import REMEMBERED, sampled
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.confirm import PROOF_RUN
+from stabletune.study.proof.prospects import proof_observations, stored_runs
 from stabletune.study.storage import read_study
 
 LESSON, TO_TRY = "lesson:", "settings_to_try"
@@ -112,8 +113,8 @@ def _runs_of(earlier: Config, folder: RunFolder, config: Config) -> list[tuple[M
     records = [trial.user_attrs[RECORD] for trial in study.get_trials(deepcopy=False) if RECORD in trial.user_attrs]
     settings = {record["row"]["trial"]: record["settings"] for record in records}
     whole = [Observation(**record["observation"]) for record in records if record["observation"]]
-    kept = [entry["run"] for name, entry in study.user_attrs.items() if name.startswith(PROOF_RUN) and entry["run"]]
-    proofs = [Observation(**run["observation"]) for run in kept if run["observation"]]
+    kept = [study.user_attrs[name] for name in sorted(study.user_attrs) if name.startswith(PROOF_RUN)]
+    proofs = proof_observations(stored_runs(kept))
     return [
         (settings[seen.number], dataclasses.replace(seen, place=place_of(settings[seen.number], config.search_space)))
         for seen in (*sampled(whole), *proofs[-REMEMBERED:])

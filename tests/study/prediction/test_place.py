@@ -26,6 +26,10 @@ def test_the_ends_of_a_range_lie_at_zero_and_one_and_what_is_outside_beyond():
     assert place_of({"lr": 1.0, "beta2": 0.5}, SPACE)[3] < 0.0
 
 
+def test_zero_on_a_log_scale_is_far_outside_but_not_infinitely():
+    assert place_of({"lr": 0.0, "beta2": 1.0}, SPACE)[2:4] == (-0.5, 1.5)
+
+
 def test_two_choices_lie_half_a_range_apart():
     one, other = (place_of({"max_grad_norm": choice, **MIDDLE}, SPACE) for choice in (None, 1.0))
     assert math.dist(one, other) == pytest.approx(0.5)

@@ -25,7 +25,6 @@ def ran(number, seed, *, clean=True, objective=0.1, place=(0.5, 0.5), purpose="c
         purpose=purpose,
         seed=seed,
         is_clean=clean,
-        spike_score=0.1 if clean else 3.0,
         objective=objective if clean else None,
         steps=observation.steps,
         reason="",
