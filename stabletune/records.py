@@ -86,7 +86,8 @@ class TrialSpec:
     ``params`` holds every optimizer hyperparameter and ``warmup_ratio``; ``workload_args`` the function's keywords,
     searched ones included. ``pace_limits`` are pairs of (step, loss): a trailing median above the loss there is pruned.
     ``shadow_beta2`` names the values of beta2 that are followed beside the run's own; ``sharpness`` asks for the raw
-    Hessian's. ``checkpoint`` is the file in which a long run is saved now and then, and from which it goes on.
+    Hessian's. ``checkpoint`` is the file in which a long run is saved every ``checkpoint_seconds``, and from which it
+    goes on.
     """
 
     number: int
@@ -112,6 +113,7 @@ class TrialSpec:
     shadow_exact: bool = False
     sharpness: bool = False
     checkpoint: str | None = None
+    checkpoint_seconds: float = 60.0
 
     @property
     def warmup_steps(self) -> int:

@@ -87,6 +87,10 @@ class Budget(Section):
     wall_minutes: Annotated[
         Annotated[Real, Field(gt=0)] | None, Rule("must be null or a number above 0", "null sets no limit.")
     ] = None
+    checkpoint_minutes: Annotated[
+        Annotated[Real, Field(ge=0)] | None,
+        Rule("must be null or a number of at least 0", "null saves no proof run while it runs."),
+    ] = 1.0
 
     @model_validator(mode="after")
     def _check_horizon(self) -> Budget:

@@ -56,6 +56,7 @@ def trial_spec(
         sharpness=config.signals.sharpness,
         threads=max(1, int(config.resources.cpus_per_trial)),
         checkpoint=checkpoint,
+        checkpoint_seconds=60.0 * (config.budget.checkpoint_minutes or 0.0),
     )
 
 

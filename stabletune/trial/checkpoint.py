@@ -19,14 +19,13 @@ from stabletune.records import FORMAT_VERSION, BatchLook, Inspection, Measuremen
 from stabletune.trial.batch_stream import BatchStream, random_state, set_random_state
 from stabletune.trial.trial import Trial
 
-SECONDS_BETWEEN = 60.0
 LARGEST_SHARE = 0.02
 _RECORDS: list[Any] = [Measurement, ShadowSharpness, Inspection, BatchLook]
 _SAME = ("number", "purpose", "seed", "steps", "full_steps", "params", "workload_args", "schedule")
 
 
 class Checkpoint:
-    """Saves a run once a minute, less often where that would take more than a fiftieth of the time.
+    """Saves a run now and then, less often where that would take more than a fiftieth of the time.
 
     Parameters, persistent buffers, the optimizer's state, schedule, loss scaling, random state, place in the batches,
     losses and measurements are kept. What the user's code keeps elsewhere is not, nor what the monitor and the look-out
@@ -38,13 +37,14 @@ class Checkpoint:
         trial: whose past is kept.
         parts: by name, whatever has ``state_dict`` and ``load_state_dict``.
         batches: where the run is in them.
+        seconds: between two times; 0 saves after every step, whatever it takes.
     """
 
-    def __init__(self, path: str, trial: Trial, parts: dict[str, Any], batches: BatchStream) -> None:
+    def __init__(self, path: str, trial: Trial, parts: dict[str, Any], batches: BatchStream, *, seconds: float) -> None:
         self._path = Path(path)
         self._trial, self._parts, self._batches = trial, parts, batches
         self._saved_at = time.monotonic()
-        self._seconds_between = SECONDS_BETWEEN
+        self._seconds_between = seconds
 
     def save_if_due(self) -> None:
         """Save if it is time; where that fails the run goes on, and says so."""
@@ -57,7 +57,8 @@ class Checkpoint:
             self._seconds_between = float("inf")
             self._trial.remark(f"without checkpoints since step {self._trial.history.step}: {_first_line(error)}")
         self._saved_at = time.monotonic()
-        self._seconds_between = max(self._seconds_between, (self._saved_at - began) / LARGEST_SHARE)
+        if self._seconds_between:
+            self._seconds_between = max(self._seconds_between, (self._saved_at - began) / LARGEST_SHARE)
 
     def restore(self) -> bool:
         """Go on from the file; False if there is none, or none that this run can use, which is then remarked."""

@@ -53,7 +53,7 @@ def run_standard_loop(trial: Trial, training: Training) -> None:
     checkpoint = None
     if trial.spec.checkpoint is not None:
         parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-        checkpoint = Checkpoint(trial.spec.checkpoint, trial, parts, stream)
+        checkpoint = Checkpoint(trial.spec.checkpoint, trial, parts, stream, seconds=trial.spec.checkpoint_seconds)
         if checkpoint.restore():
             pending.clear()
     while not trial.is_over:

@@ -38,6 +38,7 @@ def test_the_required_keys_alone_give_the_defaults_of_the_interface(write: Write
         "confirm_seeds": 5,
         "seeds_per_trial": 1,
         "wall_minutes": None,
+        "checkpoint_minutes": 1.0,
     }
     assert config.objective.model_dump() == {
         "metric": "final_loss",
@@ -78,6 +79,7 @@ budget:
   full_steps: 2500
   confirm_seeds: 5
   wall_minutes: null
+  checkpoint_minutes: 1.0
 objective: {metric: final_loss, source: train, target: null}
 schedule: {name: constant, warmup_ratio: 0.0}
 signals: {overhead: 0.15}
@@ -178,6 +180,10 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
         ("budget: {trial_steps: 3000}", "budget.trial_steps: must be at most full_steps, which is 2500, but got 3000."),
         ("budget: {confirm_seeds: 0}", "budget.confirm_seeds: must be a whole number of at least 1"),
         ("budget: {wall_minutes: 0}", "budget.wall_minutes: must be null or a number above 0, but got 0."),
+        (
+            "budget: {checkpoint_minutes: -1}",
+            "budget.checkpoint_minutes: must be null or a number of at least 0, but got -1.",
+        ),
         ("budget: {wall_minutes: .inf}", "budget.wall_minutes: must be null or a number above 0, but got inf."),
         (
             "objective: {metric: steps_to_target}",

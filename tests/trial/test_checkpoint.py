@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from stabletune.records import Episode
-from stabletune.trial import checkpoint
 from stabletune.trial.batch_stream import BatchStream, random_state, set_random_state
 from stabletune.trial.worker import run_trial
 from tests.trial.specs import spec_of_file
@@ -64,16 +63,10 @@ SPIKING = """
 """
 
 
-@pytest.fixture
-def saves_at_every_step(monkeypatch):
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", float("inf"))
-
-
 def long_run(folder, code, **changes):
     given = {"purpose": "baseline", "steps": 120, "full_steps": 120, "stops_on_spike": False, "predicts": False}
     spec = spec_of_file(folder, code, **{**given, **changes})
-    return dataclasses.replace(spec, checkpoint=str(folder / "run.pt"))
+    return dataclasses.replace(spec, checkpoint=str(folder / "run.pt"), checkpoint_seconds=0.0)
 
 
 def cut_off(spec, folder, *, after):
@@ -83,7 +76,6 @@ def cut_off(spec, folder, *, after):
     (folder / "cut").unlink()
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 @pytest.mark.parametrize("kind", ["shuffled", "own generator", "numpy"])
 @pytest.mark.parametrize("after", [3, 171])
 def test_a_run_that_was_cut_off_ends_with_the_very_same_losses(tmp_path, kind, after):
@@ -104,7 +96,6 @@ def test_a_run_that_was_cut_off_ends_with_the_very_same_losses(tmp_path, kind, a
     assert [m.step for m in resumed.measurements] == sorted({m.step for m in resumed.measurements})
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_a_run_that_is_cut_off_twice_goes_on_twice(tmp_path):
     spec = long_run(tmp_path, MINIBATCHES)
     whole = run_trial(dataclasses.replace(spec, checkpoint=None))
@@ -113,7 +104,6 @@ def test_a_run_that_is_cut_off_twice_goes_on_twice(tmp_path):
     np.testing.assert_array_equal(run_trial(spec).losses, whole.losses)
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_a_spike_before_the_interruption_counts_once(tmp_path):
     spec = long_run(tmp_path, SPIKING, steps=300, full_steps=300, params={"lr": 1e-3})
     whole = run_trial(dataclasses.replace(spec, checkpoint=None))
@@ -126,7 +116,6 @@ def test_a_spike_before_the_interruption_counts_once(tmp_path):
     assert len(resumed.diagnoses) == len(whole.diagnoses)
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_what_measuring_has_cost_is_not_forgotten(tmp_path):
     spec = long_run(tmp_path, MINIBATCHES, overhead=0.1, steps=400, full_steps=400)
     whole = run_trial(dataclasses.replace(spec, checkpoint=None))
@@ -136,12 +125,10 @@ def test_what_measuring_has_cost_is_not_forgotten(tmp_path):
 
 
 def test_nothing_is_saved_within_the_first_minute(tmp_path):
-    spec = long_run(tmp_path, MINIBATCHES)
-    run_trial(spec)
+    run_trial(dataclasses.replace(long_run(tmp_path, MINIBATCHES), checkpoint_seconds=60.0))
     assert not list(tmp_path.glob("run*"))
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_a_checkpoint_cut_in_the_middle_starts_the_run_anew_and_says_so(tmp_path):
     spec = long_run(tmp_path, MINIBATCHES)
     whole = run_trial(dataclasses.replace(spec, checkpoint=None))
@@ -153,7 +140,6 @@ def test_a_checkpoint_cut_in_the_middle_starts_the_run_anew_and_says_so(tmp_path
     assert "started anew, because the checkpoint" in resumed.reason
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     class Trap:
         def __reduce__(self):
@@ -166,7 +152,6 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     assert not (tmp_path / "trapped").exists()
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_a_checkpoint_of_another_seed_is_not_used(tmp_path):
     spec = long_run(tmp_path, MINIBATCHES)
     cut_off(spec, tmp_path, after=100)
@@ -175,7 +160,6 @@ def test_a_checkpoint_of_another_seed_is_not_used(tmp_path):
     assert other.losses.size == spec.steps
 
 
-@pytest.mark.usefixtures("saves_at_every_step")
 def test_a_run_that_cannot_be_saved_goes_on_and_says_so(tmp_path):
     spec = dataclasses.replace(long_run(tmp_path, MINIBATCHES), checkpoint=str(tmp_path / "gone" / "run.pt"))
     result = run_trial(spec)

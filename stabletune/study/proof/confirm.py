@@ -215,8 +215,10 @@ class ConfirmationPhase:
 
     def _start(self, number: int, purpose: Purpose, seed: int) -> TrialSpec:
         values = next((c.values for c in self._candidates if c.number == number and purpose == "confirmation"), {})
-        path = self._folder.checkpoint_path(number, purpose, seed, self._config.budget.full_steps)
-        spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed, checkpoint=str(path))
+        budget, path = self._config.budget, None
+        if budget.checkpoint_minutes is not None:
+            path = str(self._folder.checkpoint_path(number, purpose, seed, budget.full_steps))
+        spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed, checkpoint=path)
         self._running.append(spec)
         self._listener.on_start(spec)
         return spec

@@ -3,7 +3,6 @@
 import pytest
 
 from stabletune.results.store import RunFolder
-from stabletune.trial import checkpoint
 from tests.study.running import rows_of, run
 
 CUT = """
@@ -45,8 +44,8 @@ def seeds_cut_off(folder):
     return [int(seed) for seed in (folder / "seeds").read_text().split()]
 
 
-def test_a_proof_run_that_was_cut_off_goes_on_from_its_checkpoint(cut_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+def test_a_proof_run_that_was_cut_off_goes_on_from_its_checkpoint(cut_config, tmp_path):
+    cut_config.write_text(cut_config.read_text().replace("confirm_seeds: 2", "confirm_seeds: 2, checkpoint_minutes: 0"))
     cut_off(cut_config, tmp_path)
     (seed,) = seeds_cut_off(tmp_path)
     outcome = run(cut_config, tmp_path / "out", resume=True)
@@ -66,6 +65,14 @@ def test_without_a_checkpoint_it_is_made_again_with_a_fresh_seed(cut_config, tmp
     seeds = [int(row["seed"]) for row in rows_of(tmp_path / "out" / "confirmations.csv")]
     assert len(set(seeds_cut_off(tmp_path))) == 2
     assert not set(seeds) & set(seeds_cut_off(tmp_path))
+
+
+def test_nothing_is_saved_where_no_checkpoints_are_wanted(cut_config, tmp_path):
+    cut_config.write_text(
+        cut_config.read_text().replace("confirm_seeds: 2", "confirm_seeds: 2, checkpoint_minutes: null")
+    )
+    cut_off(cut_config, tmp_path)
+    assert not (tmp_path / "out" / "checkpoints").exists()
 
 
 def test_no_two_candidates_are_proven_on_the_same_seed_and_the_winner_is_paired(write_config, tmp_path):
