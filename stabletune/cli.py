@@ -119,13 +119,26 @@ def report(run_dir: RunArgument) -> None:
 def export(
     run_dir: RunArgument,
     format_: Annotated[str, typer.Option("--format", help="See `stabletune list formats`.")],
+    total_steps: Annotated[Optional[int], typer.Option(help="Steps of the real run.")] = None,  # noqa: UP045
+    batch_size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="[OLD:]NEW", help="Batch size of the real run, after that of the trials if unknown."),
+    ] = None,
+    model_width: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="[OLD:]NEW", help="Width of the real model, after that of the trials if unknown."),
+    ] = None,
 ) -> None:
-    """Print the recommended settings in another tool's words."""
+    """Print the recommended settings in another tool's words, restated for the real run if its size is given."""
     with _errors_as_exit_codes():
         from stabletune.results.exporters import export as export_as
+        from stabletune.results.restatement import restate_for
         from stabletune.results.store import RunFolder
 
-        print(export_as(RunFolder(run_dir).proven_recommendation(), format_).rstrip("\n"))
+        restated = restate_for(
+            RunFolder(run_dir), total_steps=total_steps, batch_size=batch_size, model_width=model_width
+        )
+        print(export_as(restated, format_).rstrip("\n"))
 
 
 @app.command("list")

@@ -16,7 +16,7 @@ from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS, WORKLOAD_AR
 from stabletune.records import FORMAT_VERSION
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
-from stabletune.schedules import SCHEDULES
+from stabletune.schedules import SCHEDULES, lr_factor
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +90,27 @@ class Recommendation:
         from torch.optim import AdamW
 
         return AdamW(params, **common)
+
+    def build_schedule(
+        self, optimizer: torch.optim.Optimizer, *, total_steps: int | None = None
+    ) -> torch.optim.lr_scheduler.LambdaLR:
+        """The schedule that was proven, over ``total_steps`` or the horizon of the proof; step it after each step.
+
+        Raises:
+            ValueError: there is a warm-up or a decay, but neither length is known.
+        """
+        from torch.optim.lr_scheduler import LambdaLR
+
+        schedule = self.settings.get("schedule") or {}
+        name, ratio = str(schedule.get("name", "constant")), float(schedule.get("warmup_ratio") or 0.0)
+        steps = total_steps or schedule.get("total_steps") or self.evidence.get("confirmed_steps")
+        if steps is None and (name != "constant" or ratio):
+            raise ValueError(
+                f"total_steps: must be given for a {name} schedule with warm-up {ratio:g}, but got nothing."
+            )
+        full_steps = int(steps or 1)
+        warmup_steps = round(ratio * full_steps)
+        return LambdaLR(optimizer, lambda step: lr_factor(name, step, warmup_steps=warmup_steps, full_steps=full_steps))
 
 
 def settings_from(

@@ -9,11 +9,12 @@ from typing import Any
 from stabletune.errors import ExportError
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.results.recommendation import Recommendation
+from stabletune.results.restatement import RESTATED
 
 
 @dataclasses.dataclass(frozen=True)
 class SchedulePlan:
-    """The lr schedule in steps of the horizon at which the settings were proven."""
+    """The lr schedule in steps of the horizon at which the settings were proven, or for which they were restated."""
 
     name: str
     warmup_ratio: float
@@ -30,7 +31,7 @@ def plan_of(recommendation: Recommendation) -> SchedulePlan:
     """The schedule of a recommendation; raises ``ExportError`` if it has a shape but no horizon."""
     schedule = recommendation.settings.get("schedule") or {}
     name, ratio = str(schedule.get("name", "constant")), float(schedule.get("warmup_ratio") or 0.0)
-    full_steps = recommendation.evidence.get("confirmed_steps")
+    full_steps = schedule.get("total_steps") or recommendation.evidence.get("confirmed_steps")
     if full_steps is None and (name != "constant" or ratio):
         raise ExportError(
             f"evidence.confirmed_steps: must be given for a {name} schedule with warm-up {ratio:g}, but got nothing. "
@@ -40,8 +41,12 @@ def plan_of(recommendation: Recommendation) -> SchedulePlan:
     return SchedulePlan(name, ratio, round(ratio * full_steps), full_steps)
 
 
-def proof_of(recommendation: Recommendation) -> str:
-    """The evidence in one sentence."""
+def origin_of(recommendation: Recommendation) -> list[str]:
+    """The evidence in one sentence, and what was restated since."""
+    return [_proof_of(recommendation), *recommendation.provenance.get(RESTATED, ())]
+
+
+def _proof_of(recommendation: Recommendation) -> str:
     evidence, version = recommendation.evidence, recommendation.provenance.get("stabletune")
     author = f"stabletune {version}" if version else "stabletune"
     if not {"confirm_seeds", "spiky_runs", "confirmed_steps"} <= set(evidence):

@@ -6,7 +6,7 @@ from typing import Any
 
 from stabletune.results.exporters.huggingface import scheduler_keys
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.translation import commented, plan_of, proof_of, wordless
+from stabletune.results.translation import commented, origin_of, plan_of, wordless
 from stabletune.results.yaml_files import as_yaml
 
 SPOKEN = ("max_grad_norm",)
@@ -33,7 +33,7 @@ def export(recommendation: Recommendation) -> str:
     }
     if plan.full_steps:
         keys["max_steps"] = plan.full_steps
-    notes = [proof_of(recommendation), *wordless(settings, SPOKEN, "axolotl")]
+    notes = [*origin_of(recommendation), *wordless(settings, SPOKEN, "axolotl")]
     if clip is None:
         notes.append(f"No clipping: max_grad_norm is {NEVER_CLIPS:.0e}, because an unset one means 1.0.")
     return commented(notes) + as_yaml(keys)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.translation import SchedulePlan, plan_of, proof_of, wordless
+from stabletune.results.translation import SchedulePlan, origin_of, plan_of, wordless
 
 SPOKEN = ("max_grad_norm",)
 
@@ -17,7 +17,7 @@ def export(recommendation: Recommendation) -> str:
     ``gradient_clipping`` 0.0 is off. Its warm-ups are logarithmic unless told otherwise.
     """
     settings, plan = recommendation.settings, plan_of(recommendation)
-    notes = [proof_of(recommendation), *wordless(settings, SPOKEN, "DeepSpeed")]
+    notes = [*origin_of(recommendation), *wordless(settings, SPOKEN, "DeepSpeed")]
     content: dict[str, Any] = {
         "optimizer": {
             "type": "AdamW",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.translation import SchedulePlan, commented, plan_of, proof_of, wordless
+from stabletune.results.translation import SchedulePlan, commented, origin_of, plan_of, wordless
 from stabletune.results.yaml_files import as_yaml
 from stabletune.schedules import WSD_DECAY_SHARE
 
@@ -30,8 +30,8 @@ def export(recommendation: Recommendation) -> str:
         **scheduler_keys(plan, name_key="lr_scheduler_type"),
     }
     notes = [
-        proof_of(recommendation),
-        f"warmup_steps is warmup_ratio={plan.warmup_ratio:g} of the steps proven: transformers 5 has no warmup_ratio.",
+        *origin_of(recommendation),
+        f"warmup_steps is warmup_ratio={plan.warmup_ratio:g} of max_steps: transformers 5 has no warmup_ratio.",
         "The Trainer applies weight_decay to no bias and no normalization weight.",
         *wordless(settings, SPOKEN, "TrainingArguments"),
     ]

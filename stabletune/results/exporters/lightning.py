@@ -6,7 +6,7 @@ from typing import Any
 
 from stabletune.results.exporters.torch import INSTRUMENTED
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.translation import commented, plan_of, proof_of, wordless
+from stabletune.results.translation import commented, origin_of, plan_of, wordless
 from stabletune.results.yaml_files import as_yaml
 
 SPOKEN = ("max_grad_norm", "amsgrad", *INSTRUMENTED)
@@ -30,7 +30,7 @@ def export(recommendation: Recommendation) -> str:
     }
     if plan.full_steps:
         trainer["max_steps"] = plan.full_steps
-    notes = [proof_of(recommendation), *wordless(settings, SPOKEN, "Lightning")]
+    notes = [*origin_of(recommendation), *wordless(settings, SPOKEN, "Lightning")]
     if not plan.is_flat:
         notes.append(
             f"The {plan.name} schedule ({plan.warmup_steps} warm-up steps of {plan.full_steps}) has no word here: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.translation import SchedulePlan, commented, plan_of, proof_of, wordless
+from stabletune.results.translation import SchedulePlan, commented, origin_of, plan_of, wordless
 from stabletune.schedules import WSD_DECAY_SHARE
 
 SPOKEN = ("max_grad_norm",)
@@ -17,7 +17,7 @@ def export(recommendation: Recommendation) -> str:
         f"optax.adamw(learning_rate={repr(lr) if plan.is_flat else 'schedule'}, b1={settings['beta1']!r}, "
         f"b2={settings['beta2']!r}, eps={settings['eps']!r}, weight_decay={settings['weight_decay']!r})"
     )
-    notes = commented([proof_of(recommendation), *wordless(settings, SPOKEN, "optax")])
+    notes = commented([*origin_of(recommendation), *wordless(settings, SPOKEN, "optax")])
     schedule = "" if plan.is_flat else f"schedule = {_schedule(plan, lr)}\n"
     optimizer = adamw
     if clip is not None:

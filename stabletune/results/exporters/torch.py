@@ -7,7 +7,7 @@ from typing import Any
 
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.translation import SchedulePlan, commented, plan_of, proof_of, wordless
+from stabletune.results.translation import SchedulePlan, commented, origin_of, plan_of, wordless
 from stabletune.schedules import WSD_DECAY_SHARE
 
 INSTRUMENTED = tuple(name for name in MITIGATIONS if name != "max_grad_norm")  # torch itself has no word for these
@@ -28,7 +28,7 @@ def export(recommendation: Recommendation) -> str:
     if _mitigations(settings):
         imports.append("from stabletune import InstrumentedAdamW")
     parts = [
-        commented([proof_of(recommendation), *wordless(settings, SPOKEN, "torch")]) + "\n\n".join(imports) + "\n",
+        commented([*origin_of(recommendation), *wordless(settings, SPOKEN, "torch")]) + "\n\n".join(imports) + "\n",
         _optimizer(settings),
     ]
     if not plan.is_flat:
