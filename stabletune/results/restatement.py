@@ -134,7 +134,7 @@ def _for_batch_size(settings: dict[str, Any], size: Size) -> list[str]:
         "square-root scaling (arXiv:2205.10320).",
     ]
     if new["beta2"] < float(settings["beta1"]):
-        sentences.append(f"beta2 falls below beta1 = {settings['beta1']}, far from what was tried: search at this size.")
+        sentences.append(f"beta2 falls below beta1 = {settings['beta1']}, untried territory: search at this size.")
     return sentences
 
 
