@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stabletune.monitor.alerts.stability_alerts import StabilityAlerts as StabilityAlerts
     from stabletune.monitor.stability_monitor import StabilityMonitor as StabilityMonitor
     from stabletune.optim.instrumented_adamw import InstrumentedAdamW as InstrumentedAdamW
     from stabletune.results.recommendation import Recommendation as Recommendation
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "InstrumentedAdamW": "stabletune.optim.instrumented_adamw",
     "Recommendation": "stabletune.results.recommendation",
+    "StabilityAlerts": "stabletune.monitor.alerts.stability_alerts",
     "StabilityMonitor": "stabletune.monitor.stability_monitor",
     "Training": "stabletune.trial.training",
     "Trial": "stabletune.trial.trial",

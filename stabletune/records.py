@@ -15,6 +15,7 @@ UNEXPLAINED = "unexplained"
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
 Purpose = Literal["search", "confirmation", "baseline", "recommended"]
+Level = Literal["calm", "approaching", "unstable", "spiked"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,6 +195,29 @@ class Diagnosis:
     cause: str
     evidence: str
     remedy: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alert:
+    """A change of a training's level, or another spike while it has not recovered from the last.
+
+    ``level`` it is on since ``step``, ``previous`` the one before; ``message`` says in a sentence what decided.
+    ``loss``, ``sharpness_ratio`` and ``v_hat_staleness`` are the newest known; ``diagnosis`` is given for a spike.
+    """
+
+    step: int
+    level: Level
+    previous: Level
+    message: str
+    loss: float
+    sharpness_ratio: float | None = None
+    v_hat_staleness: float | None = None
+    diagnosis: Diagnosis | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data that JSON can say: numbers that are not finite become None."""
+        data = dataclasses.asdict(self) | {"version": FORMAT_VERSION}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ FENCES = {
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"numpy", "sklearn", "torch"},
-    "monitor": {"torch"},
+    "monitor": {"prometheus_client", "torch"},
     "signals": {"numpy", "torch"},
     "optim": {"torch"},
     "judgement": {"numpy"},

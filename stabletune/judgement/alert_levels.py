@@ -1,0 +1,110 @@
+"""When a training that is watched deserves attention: four levels, with hysteresis, so that none flaps.
+
+A ``History`` flows in, step by step; an ``Alert`` flows out where the level changes. No clock, no sink: old runs can be
+replayed through it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stabletune.judgement.diagnosis import diagnose_step
+from stabletune.judgement.history import History
+from stabletune.judgement.rules import ImminentSpike, imminent_spike
+from stabletune.judgement.spikes import REFRACTORY
+from stabletune.records import Alert, Diagnosis, Level
+
+APPROACHES_FROM, APPROACHES_UNTIL = 0.9, 0.75
+UNSTABLE_FOR = 25
+
+
+class AlertLevels:
+    """The level of one training.
+
+    ===========  ====================================================================  ==============================
+    level        begins when                                                           ends when
+    ===========  ====================================================================  ==============================
+    approaching  S is read at 0.9 or more                                              S is read below 0.75
+    unstable     an oscillation grows that is predicted to spike (``imminent_spike``)  25 steps passed without another
+    spiked       a spike begins, or the loss is not finite                             50 steps after the loss is back
+                                                                                       at the median before, or finite
+    calm         none of these
+    ===========  ====================================================================  ==============================
+
+    The highest that holds counts. Approaching is no harm: many healthy runs rest at S = 1. What is predicted nearly
+    always spikes within 25 steps if it does at all (docs/prediction.md: nine steps ahead in the median).
+    """
+
+    def __init__(self) -> None:
+        self.level: Level = "calm"
+        self._is_near = False
+        self._n_episodes = 0
+        self._found: ImminentSpike | None = None
+
+    def update(self, history: History) -> Alert | None:
+        """Judge the newest step of ``history``, once for each; the alert if the level changes or a spike begins."""
+        ratio = _newest(history, "sharpness_ratio")
+        if ratio is not None:
+            self._is_near = ratio >= (APPROACHES_UNTIL if self._is_near else APPROACHES_FROM)
+        self._found = imminent_spike(history) or self._found
+        spikes, previous = history.spikes, self.level
+        is_spike_new = len(spikes.episodes) > self._n_episodes
+        self._n_episodes = len(spikes.episodes)
+        self.level = self._judged(history)
+        if self.level == previous and not is_spike_new:
+            return None
+        diagnosis = None
+        if self.level == "spiked" and (is_spike_new or previous != "spiked"):
+            diagnosis = diagnose_step(history, spikes.episodes[-1].start if is_spike_new else history.step)
+        return Alert(
+            step=history.step,
+            level=self.level,
+            previous=previous,
+            message=self._message(history, diagnosis),
+            loss=history.losses[-1],
+            sharpness_ratio=history.last("sharpness_ratio"),
+            v_hat_staleness=history.last("v_hat_staleness"),
+            diagnosis=diagnosis,
+        )
+
+    def _judged(self, history: History) -> Level:
+        spikes = history.spikes
+        if spikes.episodes and not (spikes.has_recovered and history.step > spikes.episodes[-1].end + REFRACTORY):
+            return "spiked"
+        if spikes.diverged and not all(math.isfinite(loss) for loss in history.losses[-REFRACTORY:]):
+            return "spiked"
+        if self._found is not None and history.step <= self._found.step + UNSTABLE_FOR:
+            return "unstable"
+        return "approaching" if self._is_near else "calm"
+
+    def _message(self, history: History, diagnosis: Diagnosis | None) -> str:
+        where, ratio = f"step {history.step}", history.last("sharpness_ratio")
+        if self.level == "calm":
+            return f"{where}: calm again, {_at(ratio)}."
+        if self.level == "approaching":
+            return f"{where}: near the edge at 1, {_at(ratio)}; many healthy runs rest there."
+        if self.level == "unstable":
+            assert self._found is not None
+            return (
+                f"{where}: an oscillation grows, {_at(self._found.sharpness_ratio)}, and is predicted to raise the "
+                f"loss to {self._found.predicted_ratio:.3g} times its running median."
+            )
+        spikes = history.spikes
+        if not math.isfinite(history.losses[-1]):
+            what = f"{where}: the loss is {history.losses[-1]}"
+        else:
+            episode = spikes.episodes[-1]
+            what = f"step {episode.start}: the loss spiked to {episode.worst_ratio:.3g} times its running median"
+        return (
+            f"{what}." if diagnosis is None else f"{what}; {diagnosis.cause}: {diagnosis.evidence} {diagnosis.remedy}"
+        )
+
+
+def _newest(history: History, name: str) -> float | None:
+    """A signal read at the newest step."""
+    newest = history.measurements[-1] if history.measurements else None
+    return getattr(newest, name) if newest is not None and newest.step == history.step else None
+
+
+def _at(ratio: float | None) -> str:
+    return "sharpness_ratio not read" if ratio is None else f"sharpness_ratio {ratio:.3g}"

@@ -1,0 +1,86 @@
+"""Levels with hysteresis, replayed over histories made by hand."""
+
+import math
+
+import pytest
+
+from stabletune.judgement.alert_levels import UNSTABLE_FOR, AlertLevels
+from stabletune.judgement.history import History
+from stabletune.judgement.spikes import REFRACTORY, SpikeDetector
+from tests.judgement.histories import calm, growing_oscillation, reading
+from tests.trial.specs import quadratic_spec
+
+
+def alerts(losses, ratios=()):
+    """Every alert of a run with these losses, S read at the steps (from 1) given."""
+    history, levels, found = History(quadratic_spec(steps=len(losses)), SpikeDetector(0.0)), AlertLevels(), []
+    for step, loss in enumerate(losses, 1):
+        history.add(loss)
+        if step in dict(ratios):
+            history.measurements.append(reading(step, dict(ratios)[step]))
+        alert = levels.update(history)
+        if alert is not None:
+            found.append((alert.step, alert.previous, alert.level))
+    return found
+
+
+def test_a_ratio_that_wavers_about_a_threshold_alerts_once():
+    ratios = {10: 0.5, 20: 0.89, 30: 0.91, 40: 0.88, 50: 0.92, 60: 0.76, 70: 0.74, 80: 0.89}
+    assert alerts(calm(100), ratios) == [(30, "calm", "approaching"), (70, "approaching", "calm")]
+
+
+def test_a_spike_alerts_where_it_begins_and_where_it_is_over():
+    found = alerts([*calm(200), 3.0, 2.5, *calm(120)])
+    assert found == [(201, "calm", "spiked"), (202 + REFRACTORY + 1, "spiked", "calm")]
+
+
+def test_two_spikes_are_two_alerts_though_the_level_stays():
+    found = alerts([*calm(200), 3.0, *calm(60), 3.0, *calm(120)])
+    assert [level for _, _, level in found].count("spiked") == 2
+    late = alerts([*calm(200), *[3.0 + 0.5 * k for k in range(60)], 9.0, *calm(120)])
+    assert [level for _, _, level in late] == ["spiked", "calm"]
+
+
+def test_a_spike_from_the_edge_falls_back_to_approaching():
+    found = alerts([*calm(200), 3.0, *calm(120)], {150: 1.02})
+    assert [level for _, _, level in found] == ["approaching", "spiked", "approaching"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_a_spike_until_it_has_been_finite_for_long(value):
+    found = alerts([*calm(200), value, value, *calm(100)])
+    assert found == [(201, "calm", "spiked"), (202 + REFRACTORY, "spiked", "calm")]
+
+
+def test_a_predicted_spike_is_unstable_until_it_does_not_come():
+    history, levels = growing_oscillation(), AlertLevels()
+    alert = levels.update(history)
+    assert (alert.previous, alert.level) == ("calm", "unstable")
+    assert "an oscillation grows, sharpness_ratio 0.99, and is predicted to raise the loss to" in alert.message
+    n_quiet = 0
+    while levels.level == "unstable":
+        history.add(history.losses[-1], gradient_norm=0.1)
+        alert = levels.update(history)
+        n_quiet += 1
+    assert n_quiet == UNSTABLE_FOR + 1
+    assert alert.level != "unstable"
+
+
+def test_the_alert_of_a_spike_says_why_and_what_to_change():
+    history, levels = History(quadratic_spec(), SpikeDetector(0.0)), AlertLevels()
+    for loss in [*calm(200), 3.0]:
+        history.add(loss, gradient_norm=1.0, lr=1e-3 if history.step < 200 else 5e-3)
+        alert = levels.update(history)
+    assert alert.diagnosis.cause == "schedule jump"
+    assert alert.message.startswith("step 201: the loss spiked to 2.99 times")
+    assert alert.diagnosis.evidence in alert.message and alert.diagnosis.remedy in alert.message
+
+
+def test_an_alert_as_data_has_no_number_that_json_cannot_say():
+    history, levels = History(quadratic_spec(), SpikeDetector(0.0)), AlertLevels()
+    for loss in [*calm(20), math.nan]:
+        history.add(loss)
+        alert = levels.update(history)
+    data = alert.as_data()
+    assert data["loss"] is None
+    assert (data["version"], data["level"], data["step"]) == (1, "spiked", 21)
