@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stabletune.judgement.guard_policy import GuardBounds as GuardBounds
     from stabletune.monitor.alerts.stability_alerts import StabilityAlerts as StabilityAlerts
+    from stabletune.monitor.stability_guard import StabilityGuard as StabilityGuard
     from stabletune.monitor.stability_monitor import StabilityMonitor as StabilityMonitor
     from stabletune.optim.instrumented_adamw import InstrumentedAdamW as InstrumentedAdamW
     from stabletune.results.recommendation import Recommendation as Recommendation
@@ -21,6 +23,8 @@ _HOMES = {
     "InstrumentedAdamW": "stabletune.optim.instrumented_adamw",
     "Recommendation": "stabletune.results.recommendation",
     "StabilityAlerts": "stabletune.monitor.alerts.stability_alerts",
+    "GuardBounds": "stabletune.judgement.guard_policy",
+    "StabilityGuard": "stabletune.monitor.stability_guard",
     "StabilityMonitor": "stabletune.monitor.stability_monitor",
     "Training": "stabletune.trial.training",
     "Trial": "stabletune.trial.trial",

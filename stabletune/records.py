@@ -221,6 +221,25 @@ class Alert:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GuardDecision:
+    """What a guard changed, or would change, from ``step`` on, and why.
+
+    ``lr_scale`` multiplies every lr, ``beta2_cap`` caps every beta2 (None: no cap), ``gradient_scale`` multiplies the
+    gradients of this step alone. ``score`` and ``gradient_norm`` are what it was decided by, ``sharpness_ratio`` the
+    newest S that was read.
+    """
+
+    step: int
+    lr_scale: float
+    beta2_cap: float | None
+    gradient_scale: float
+    reason: str
+    score: float
+    gradient_norm: float
+    sharpness_ratio: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialResult:
     """What came of one trial.
 

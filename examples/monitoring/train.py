@@ -33,7 +33,7 @@ def main() -> None:
 
         sinks.append(PrometheusSink(options.port, labels={"run": "tanh"}))
     monitor = StabilityMonitor(model, optimizer, overhead=0.15)
-    alerts = StabilityAlerts(monitor, optimizer, sinks)
+    alerts = StabilityAlerts(monitor, sinks)
 
     def loss_fn() -> torch.Tensor:
         return torch.nn.functional.mse_loss(model(x), y)

@@ -75,6 +75,11 @@ class StabilityMonitor:
         self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
 
     @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer that is watched."""
+        return self._optimizer
+
+    @property
     def spent(self) -> float:
         """What measuring has cost so far, in gradients (one forward and backward pass)."""
         shadows, gradient_work = self._reader.shadows, self._reader.gradient_work

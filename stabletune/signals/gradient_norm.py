@@ -17,6 +17,16 @@ def gradient_norm(gradients: Sequence[Tensor]) -> float:
 def held_gradient_norm(optimizer: torch.optim.Optimizer) -> float:
     """Return √Σ g² over the gradients that the optimizer's parameters hold now, as they were before it clipped them.
 
+    To be asked after its step; see ``coming_gradient_norm``.
+    """
+    found = coming_gradient_norm(optimizer)
+    before_clipping = getattr(optimizer, "grad_norm", None)
+    return float(before_clipping) if before_clipping is not None and math.isfinite(found) else found
+
+
+def coming_gradient_norm(optimizer: torch.optim.Optimizer) -> float:
+    """Return √Σ g² over the gradients that the optimizer's parameters hold, with which it would step.
+
     In their own precision, or in float64 where that overflows or comes to 0; nan where none is held.
 
     Cost: for every step: one pass and one transfer, 0.01-0.05 of a gradient on small networks.
@@ -33,5 +43,4 @@ def held_gradient_norm(optimizer: torch.optim.Optimizer) -> float:
             found = float(torch.linalg.vector_norm(torch.stack(list(norms))))
         if found == 0.0 or math.isinf(found):
             found = gradient_norm(dense)
-    before_clipping = getattr(optimizer, "grad_norm", None)
-    return float(before_clipping) if before_clipping is not None and math.isfinite(found) else found
+    return found

@@ -7,21 +7,15 @@ judged ends the judging, not the run.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from stabletune.errors import LossFloorError
-from stabletune.hyperparameters import default_settings
 from stabletune.judgement.alert_levels import AlertLevels
-from stabletune.judgement.history import History
-from stabletune.judgement.rules import is_growing
-from stabletune.judgement.spikes import SpikeDetector
+from stabletune.monitor.live_history import LiveHistory, as_number
 from stabletune.monitor.stability_monitor import StabilityMonitor
-from stabletune.records import Alert, Level, Measurement, TrialSpec, WorkloadReference
-from stabletune.signals.gradient_norm import held_gradient_norm
+from stabletune.records import Alert, Level, Measurement
 
 Sink = Callable[[Alert], None]
 _log = logging.getLogger("stabletune")
@@ -35,24 +29,14 @@ class StabilityAlerts:
 
     Args:
         monitor: gives the readings.
-        optimizer: the one that it watches.
         sinks: each is called with every ``Alert``; one that has a method ``observe(step, loss, reading)`` is told of
             every step too.
         loss_floor: the loss's lower bound; a loss at or below it ends the judging.
     """
 
-    def __init__(
-        self,
-        monitor: StabilityMonitor,
-        optimizer: torch.optim.Optimizer,
-        sinks: Sequence[Sink] = (),
-        *,
-        loss_floor: float = 0.0,
-    ) -> None:
-        self._monitor, self._optimizer = monitor, optimizer
+    def __init__(self, monitor: StabilityMonitor, sinks: Sequence[Sink] = (), *, loss_floor: float = 0.0) -> None:
         self._sinks = tuple(sinks)
-        self._params: dict[str, Any] = default_settings()
-        self.history = History(_spec(self._params), SpikeDetector(loss_floor))
+        self._live = LiveHistory(monitor, loss_floor=loss_floor)
         self._levels = AlertLevels()
         self._is_judging = True
         self._failed: set[int] = set()
@@ -66,20 +50,14 @@ class StabilityAlerts:
         """Take a step, after ``monitor.step`` gave ``reading``; the alert if there is one."""
         if not self._is_judging:
             return None
-        value = float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
-        self._params.update(_settings(self._optimizer))
+        value = as_number(loss)
         try:
-            self.history.add(value, gradient_norm=held_gradient_norm(self._optimizer), lr=self._params["lr"])
+            reading = self._live.add(value, reading)
         except LossFloorError as error:
             self._is_judging = False
             _log.warning("stabletune: no more alerts. %s", error)
             return None
-        if is_growing(self.history.gradient_norms) and (reading is None or reading.oscillation_energy is None):
-            glance = self._monitor.glance(value)
-            reading = glance if reading is None else reading.completed_by(glance)
-        if reading is not None:
-            self.history.measurements.append(reading)
-        alert = self._levels.update(self.history)
+        alert = self._levels.update(self._live.history)
         for n, sink in enumerate(self._sinks):
             self._tell(n, sink, alert, value, reading)
         return alert
@@ -92,7 +70,7 @@ class StabilityAlerts:
     def _tell(self, n: int, sink: Sink, alert: Alert | None, loss: float, reading: Measurement | None) -> None:
         observe = getattr(sink, "observe", None)
         if observe is not None:
-            self._guarded(n, lambda: observe(self.history.step, loss, reading))
+            self._guarded(n, lambda: observe(self._live.history.step, loss, reading))
         if alert is not None:
             self._guarded(n, lambda: sink(alert))
 
@@ -104,34 +82,3 @@ class StabilityAlerts:
             if n not in self._failed:
                 self._failed.add(n)
                 _log.exception("stabletune: sink %d (%r) failed; the training goes on", n, self._sinks[n])
-
-
-def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What the optimizer's first group says of the hyperparameters, as far as it has them; the largest lr of all."""
-    group = optimizer.param_groups[0]
-    beta1, beta2 = group.get("betas", (0.0, group.get("alpha", math.nan)))
-    named = {name: group[name] for name in default_settings() if name in group}
-    lr = max(float(group["lr"]) for group in optimizer.param_groups)
-    return {**named, "lr": lr, "beta1": float(beta1), "beta2": float(beta2)}
-
-
-def _spec(params: dict[str, Any]) -> TrialSpec:
-    """A run of unknown length that nothing stops; ``params`` are kept up to date from outside."""
-    return TrialSpec(
-        number=0,
-        purpose="search",
-        seed=0,
-        steps=0,
-        full_steps=0,
-        params=params,
-        workload=WorkloadReference("own loop"),
-        workload_args={},
-        schedule="constant",
-        metric="final_loss",
-        source="train",
-        target=None,
-        overhead=None,
-        every=None,
-        stops_on_spike=False,
-        predicts=True,
-    )

@@ -19,7 +19,7 @@ def train(n_steps, *, lr=0.02, beta2=0.99, sinks=None, overhead=0.15, make=torch
     optimizer = make(training.model.parameters(), lr=lr, betas=(0.9, beta2))
     watches = sinks is not None
     monitor = StabilityMonitor(training.model, optimizer, overhead=overhead)
-    alerts = StabilityAlerts(monitor, optimizer, sinks or (), loss_floor=loss_floor) if watches else None
+    alerts = StabilityAlerts(monitor, sinks or (), loss_floor=loss_floor) if watches else None
     losses = []
     for _ in range(n_steps):
         optimizer.zero_grad()

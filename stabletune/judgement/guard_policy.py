@@ -1,0 +1,166 @@
+"""When a guard brakes and how hard: each step's gradient norm and loss flow in, the change to be made flows out.
+
+Pure but for its own plain state: the same losses and norms give the same decisions, so that a run can be replayed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from stabletune.judgement.spikes import INITIAL_STEPS, WINDOW, SpikeDetector
+from stabletune.records import GuardDecision
+
+STANDS_OUT = 0.3
+FACTOR = 0.5
+HELD_FOR = 20
+GIVEN_BACK = 1.01
+USUAL_OVER, FEWEST = 50, 20
+OUTLIER, SUDDEN_OVER, LIMITED_TO = 5.0, 5, 3.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GuardBounds:
+    """How far a guard may go.
+
+    Args:
+        lr_scale: the smallest factor on lr, 0 < lr_scale <= 1; 1 leaves lr alone.
+        beta2: what beta2 may be lowered to, 0 <= beta2 < 1; None leaves it alone.
+        limits_gradients: whether a gradient that leaps may be scaled down.
+    """
+
+    lr_scale: float = 0.1
+    beta2: float | None = 0.9
+    limits_gradients: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.lr_scale <= 1.0:
+            raise ValueError(f"lr_scale: 0 < lr_scale <= 1 must hold, but got {self.lr_scale!r}. 1 leaves lr alone.")
+        if self.beta2 is not None and not 0.0 <= self.beta2 < 1.0:
+            raise ValueError(f"beta2: 0 <= beta2 < 1 must hold, but got {self.beta2!r}. None leaves beta2 alone.")
+
+
+class GuardPolicy:
+    r"""Brakes while the loss begins to stand out, and gives back what it took.
+
+    With s the spike score of the newest loss (1 is a spike), k the factor on lr:
+
+    - s > 0.3: :math:`k \leftarrow \max(k / 2, k_{min})`, at each such step, and beta2 is capped as long as k < 1;
+    - 20 steps after the last of these: :math:`k \leftarrow \min(1.01\,k, 1)` a step;
+    - a gradient of five times the median of the last fifty norms, and of five times the largest of the last five, is a
+      leap and no oscillation, which grows over steps: it is scaled down to three times that median.
+
+    A spike is an oscillation that grows until v̂ stops it: a smaller lr puts S below 1 at once, so that it decays, and a
+    smaller beta2 lets v̂ follow. What it costs and saves, beside other thresholds: docs/guard.md.
+
+    Args:
+        bounds: how far it may go.
+        loss_floor: the loss's lower bound.
+    """
+
+    def __init__(self, bounds: GuardBounds | None = None, *, loss_floor: float = 0.0) -> None:
+        self.bounds = bounds or GuardBounds()
+        self.lr_scale = 1.0
+        self._loss_floor = loss_floor
+        self._spikes = SpikeDetector(loss_floor)
+        self._first: list[float] = []
+        self._recent: deque[float] = deque(maxlen=WINDOW + 2)
+        self._norms: deque[float] = deque(maxlen=USUAL_OVER)
+        self._score = 0.0
+        self._n_calm = 0
+        self._n_steps = 0
+
+    @property
+    def beta2_cap(self) -> float | None:
+        """What beta2 is capped at now."""
+        return self.bounds.beta2 if self.lr_scale < 1.0 else None
+
+    def before_step(self, gradient_norm: float) -> GuardDecision | None:
+        """Decide on the step to come by the norm of its gradient and by the losses so far; None: nothing is new.
+
+        The factor on lr that is given back a little at each step is no decision; where that begins and ends is.
+        """
+        self._n_steps += 1
+        scale, reason = self._limit(gradient_norm)
+        braked = self._brake_or_give_back()
+        if not reason and not braked:
+            return None
+        return GuardDecision(
+            step=self._n_steps,
+            lr_scale=self.lr_scale,
+            beta2_cap=self.beta2_cap,
+            gradient_scale=scale,
+            reason=" ".join(sentence for sentence in (braked, reason) if sentence),
+            score=self._score,
+            gradient_norm=gradient_norm,
+        )
+
+    def after_step(self, loss: float) -> None:
+        """Take the loss of the step.
+
+        Raises:
+            LossFloorError: it is at or below ``loss_floor``.
+        """
+        self._score = self._spikes.update(loss)
+        if math.isfinite(loss):
+            if len(self._first) < INITIAL_STEPS:
+                self._first.append(loss)
+            self._recent.append(loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data from which ``load_state_dict`` makes a policy that decides the same."""
+        return {
+            "lr_scale": self.lr_scale,
+            "n_calm": self._n_calm,
+            "n_steps": self._n_steps,
+            "score": self._score,
+            "first_losses": list(self._first),
+            "recent_losses": list(self._recent),
+            "norms": list(self._norms),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.lr_scale, self._n_calm, self._n_steps = state["lr_scale"], state["n_calm"], state["n_steps"]
+        self._norms = deque(state["norms"], maxlen=USUAL_OVER)
+        self._spikes = SpikeDetector(self._loss_floor)
+        self._first, self._recent = [], deque(maxlen=WINDOW + 2)
+        is_young = len(state["recent_losses"]) < WINDOW + 2
+        for loss in [*([] if is_young else state["first_losses"]), *state["recent_losses"]]:
+            self._spikes.update(loss)
+        self._first, self._recent = list(state["first_losses"]), deque(state["recent_losses"], maxlen=WINDOW + 2)
+        self._score = state["score"]
+
+    def _brake_or_give_back(self) -> str:
+        before = self.lr_scale
+        if self._score > STANDS_OUT:
+            self._n_calm = 0
+            self.lr_scale = max(FACTOR * before, self.bounds.lr_scale)
+            if self.lr_scale == before:
+                return ""
+            return (
+                f"The loss stands out with score {self._score:.3g} (limit {STANDS_OUT}): lr times {self.lr_scale:.3g}."
+            )
+        self._n_calm += 1
+        if before == 1.0 or self._n_calm <= HELD_FOR:
+            return ""
+        self.lr_scale = min(GIVEN_BACK * before, 1.0)
+        if self.lr_scale == 1.0:
+            return "Everything is given back."
+        return f"Calm for {HELD_FOR} steps: lr is given back." if self._n_calm == HELD_FOR + 1 else ""
+
+    def _limit(self, norm: float) -> tuple[float, str]:
+        """The factor on the gradient, and why; its norm joins the usual ones unless it leaps."""
+        usual = statistics.median(self._norms) if len(self._norms) >= FEWEST else math.inf
+        lately = max(list(self._norms)[-SUDDEN_OVER:], default=math.inf)
+        is_leap = math.isfinite(norm) and norm > OUTLIER * max(usual, lately)
+        if math.isfinite(norm):
+            self._norms.append(usual if is_leap else norm)
+        if not is_leap or not self.bounds.limits_gradients:
+            return 1.0, ""
+        scale = LIMITED_TO * usual / norm
+        return scale, f"The gradient leaps to {norm / usual:.3g} times its median: scaled to {LIMITED_TO:g} times."

@@ -1,0 +1,169 @@
+"""A guard for a production training: watches every step and, if it may, brakes before an oscillation becomes a spike.
+
+In: the optimizer's gradients before each step and the loss after it. Out: lr, beta2 and gradients of that step, within
+bounds, and a line for every decision. What decides is ``judgement.guard_policy``, so that a run can be replayed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stabletune.errors import LossFloorError
+from stabletune.judgement.guard_policy import GuardBounds, GuardPolicy
+from stabletune.monitor.live_history import as_number
+from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.records import FORMAT_VERSION, GuardDecision, Measurement
+from stabletune.signals.gradient_norm import coming_gradient_norm
+
+Mode = Literal["observe", "suggest", "act"]
+MODES = ("observe", "suggest", "act")
+SQUARES = ("exp_avg_sq", "max_exp_avg_sq")
+_log = logging.getLogger("stabletune")
+
+
+class StabilityGuard:
+    """Keeps a training from spiking with the smallest changes that do, and gives them back when it is calm.
+
+    The rule and its thresholds: ``judgement.guard_policy.GuardPolicy``. lr is scaled, and beta2 capped, for the time of
+    a step, so that a scheduler sees its own values; where beta2 changes, ``exp_avg_sq`` is rescaled so that v̂ does not
+    leap. ``suggest`` decides what it would do first and changes nothing; ``observe`` says nothing either. It works with
+    every optimizer whose groups have ``betas``; of others lr alone is scaled. Gradients and loss are read at every
+    step, which on a GPU waits for it.
+
+    Args:
+        monitor: of the optimizer to guard.
+        mode: what it may do.
+        bounds: how far it may go.
+        log: a file to which each decision is added as a JSON line; Python's logging gets it anyway.
+        loss_floor: the loss's lower bound; a loss at or below it ends the guarding.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    def __init__(
+        self,
+        monitor: StabilityMonitor,
+        mode: Mode = "observe",
+        *,
+        bounds: GuardBounds | None = None,
+        log: str | Path | None = None,
+        loss_floor: float = 0.0,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode: must be one of {', '.join(MODES)}, but got {mode!r}. Name one of them.")
+        self.mode = mode
+        self.decisions: list[GuardDecision] = []
+        self._optimizer = monitor.optimizer
+        self._policy = GuardPolicy(bounds, loss_floor=loss_floor)
+        self._log = None if log is None else Path(log)
+        self._is_guarding = True
+        self._ratio: float | None = None
+        self._held: list[tuple[float, Any]] = []
+        self._hooks = [
+            self._optimizer.register_step_pre_hook(self._before),
+            self._optimizer.register_step_post_hook(self._after),
+        ]
+
+    @property
+    def lr_scale(self) -> float:
+        """The factor on lr that is in force, or would be."""
+        return self._policy.lr_scale
+
+    def step(self, loss: torch.Tensor | float, reading: Measurement | None = None) -> None:
+        """Take the loss of a step, after ``optimizer.step()``; of what was read then, decisions show the newest S."""
+        if not self._is_guarding:
+            return
+        if reading is not None and reading.sharpness_ratio is not None:
+            self._ratio = reading.sharpness_ratio
+        try:
+            self._policy.after_step(as_number(loss))
+        except LossFloorError as error:
+            self._is_guarding = False
+            _log.warning("stabletune: the guard ends. %s", error)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data to save beside the optimizer's."""
+        return self._policy.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict``, with the same bounds."""
+        self._policy.load_state_dict(state)
+
+    def remove(self) -> None:
+        """Leave the optimizer alone from now on."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._is_guarding:
+            return
+        decision = self._policy.before_step(coming_gradient_norm(optimizer))
+        if decision is not None:
+            self._record(decision)
+        if self.mode != "act":
+            return
+        if decision is not None and decision.gradient_scale != 1.0:
+            for parameter in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+                parameter.grad.mul_(decision.gradient_scale)
+        cap = self._policy.beta2_cap
+        self._held = []
+        for group in optimizer.param_groups:
+            self._held.append((group["lr"], group.get("betas")))
+            if self._policy.lr_scale < 1.0:
+                group["lr"] = group["lr"] * self._policy.lr_scale
+            if cap is not None and "betas" in group and cap < group["betas"][1]:
+                self._set_beta2(group, cap)
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for group, (lr, betas) in zip(optimizer.param_groups, self._held, strict=False):
+            group["lr"] = lr
+            if betas is not None and betas != group["betas"]:
+                self._set_beta2(group, betas[1])
+        self._held = []
+
+    def _set_beta2(self, group: dict[str, Any], beta2: float) -> None:
+        """Change beta2 and rescale the second moments, so that v̂ = v / (1 - beta2^t) stays what it is."""
+        beta1, before = group["betas"]
+        group["betas"] = (beta1, beta2)
+        for parameter in group["params"]:
+            state = self._optimizer.state.get(parameter, {})
+            t = float(state.get("step", 0.0))
+            if t > 0.0:
+                ratio = _share_filled(beta2, t) / _share_filled(before, t)
+                for name in SQUARES:
+                    if name in state:
+                        state[name].mul_(ratio)
+
+    def _record(self, decision: GuardDecision) -> None:
+        if self.mode == "observe":
+            return
+        decision = dataclasses.replace(decision, sharpness_ratio=self._ratio)
+        self.decisions.append(decision)
+        _log.warning("stabletune: guard, step %d: %s (%s)", decision.step, decision.reason, self.mode)
+        if self._log is None:
+            return
+        line = json.dumps({**_finite(dataclasses.asdict(decision)), "mode": self.mode, "version": FORMAT_VERSION})
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            self._log = None
+            _log.warning("stabletune: decisions are no longer written to a file: %s", error)
+
+
+def _share_filled(beta2: float, t: float) -> float:
+    """1 - beta2^t, the bias that v is corrected by."""
+    return -math.expm1(t * math.log(beta2)) if beta2 else 1.0
+
+
+def _finite(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()}
