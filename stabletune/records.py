@@ -124,7 +124,7 @@ class TrialSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a running trial is."""
+    """How far a running trial is; ``saved_step`` is the step of its checkpoint, 0 if it has none."""
 
     number: int
     purpose: Purpose
@@ -135,6 +135,7 @@ class Progress:
     sharpness_ratio: float | None
     v_hat_staleness: float | None
     sharpness: float | None = None
+    saved_step: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

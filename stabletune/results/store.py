@@ -6,9 +6,12 @@ Flows in: the resolved configuration and each ``TrialResult``; flows out: rows, 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,26 @@ class RunFolder:
         self.journal_path = self.path / "study.journal"
         self.recommendation_path = self.path / "recommended.yaml"
         self.report_path = self.path / "report.html"
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder against other processes of this machine, for the time of a search or a comparison.
+
+        Raises:
+            OutputFolderError: another one holds it.
+        """
+        lock = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputFolderError(
+                    f"{self.path}: must be used by one process at a time, but another one works there. "
+                    "Wait for it, or stop it."
+                ) from error
+            yield
+        finally:
+            os.close(lock)
 
     def exists(self) -> bool:
         """Whether a search has been started here."""

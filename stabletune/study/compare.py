@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ class Comparison:
             return None
         half = stats.t.ppf(1.0 - LEVEL / 2.0, logs.size - 1) * stats.sem(logs)
         middle = float(logs.mean())
-        return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+        with np.errstate(over="ignore"):  # two seeds of losses that are decades apart bound nothing
+            middle, low, high = (float(np.exp(value)) for value in (middle, middle - half, middle + half))
+        return middle, low, high
 
     def steps_to_baseline(self) -> float | None:
         """Steps until the recommended run is at its baseline's final loss, the median over pairs of seeds.
@@ -140,23 +143,32 @@ def compare(
     """
     folder = RunFolder(run_dir)
     values = folder.proven_recommendation().values()
-    config = load_config(folder.path / "config.yaml")
+    with folder.claimed():
+        config = load_config(folder.path / "config.yaml")
+        specs = _specs(config, folder, values, n_seeds or config.budget.confirm_seeds, steps)
+        source = _Runs(specs, listener or Listener())
+        load_executor(executor, config.resources).run(source)
+        source.raise_if_a_run_failed()
+        recommended, baseline = (tuple(r for r in source.results() if r.spec.purpose == arm) for arm in ARMS)
+        objective = config.objective
+        found = Comparison(objective.metric, objective.source, specs[0].steps, Arm(recommended), Arm(baseline))
+        folder.write_comparison(found.as_data())
+        write_report(folder)
+    return found
+
+
+def _specs(
+    config: Config, folder: RunFolder, values: Mapping[str, Any], n_seeds: int, steps: int | None
+) -> list[TrialSpec]:
+    """Both arms on each of ``n_seeds`` fresh seeds."""
     study = _open_study(config, folder)
     specs = []
-    for _ in range(n_seeds or config.budget.confirm_seeds):
+    for _ in range(n_seeds):
         seed = study.fresh_seed()
         for arm, arm_values in zip(ARMS, (values, {}), strict=True):
             spec = trial_spec(config, 0, arm_values, purpose=arm, seed=seed)
             specs.append(dataclasses.replace(spec, steps=steps or spec.steps))
-    source = _Runs(specs, listener or Listener())
-    load_executor(executor, config.resources).run(source)
-    source.raise_if_a_run_failed()
-    recommended, baseline = (tuple(r for r in source.results() if r.spec.purpose == arm) for arm in ARMS)
-    objective = config.objective
-    found = Comparison(objective.metric, objective.source, specs[0].steps, Arm(recommended), Arm(baseline))
-    folder.write_comparison(found.as_data())
-    write_report(folder)
-    return found
+    return specs
 
 
 def _open_study(config: Config, folder: RunFolder) -> SearchStudy:

@@ -54,9 +54,16 @@ class SearchStudy:
         try:
             self._storage = open_storage(config.storage_url, journal_path, resume=resume)
             directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
-            self.study = optuna.create_study(
-                storage=self._storage, study_name=config.name, load_if_exists=resume, directions=directions
-            )
+            if resume:
+                self.study = optuna.load_study(storage=self._storage, study_name=config.name)
+            else:
+                self.study = optuna.create_study(storage=self._storage, study_name=config.name, directions=directions)
+                self.study.set_user_attr(RECORDS_FORMAT, FORMAT)
+        except KeyError as error:
+            raise OutputFolderError(
+                f"{config.output}: its study {config.name!r} must still be in {config.storage or journal_path}, "
+                "but it is gone. Restore it, or start another search."
+            ) from error
         except optuna.exceptions.DuplicatedStudyError as error:
             raise OutputFolderError(
                 f"storage: must not hold a study named {config.name!r} yet, but it does. "
@@ -67,8 +74,6 @@ class SearchStudy:
                 f"storage: must be a database that can be opened, but got {type(error).__name__}: "
                 f"{str(error).splitlines()[0]}. Check the URL, the server and its Python driver."
             ) from error
-        if not resume or not self.study.get_trials(deepcopy=False):
-            self.study.set_user_attr(RECORDS_FORMAT, FORMAT)
         check_format(self.study, config.output)
         # A resumed sampler that began with the same seed would propose the same values again.
         seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32

@@ -16,13 +16,14 @@ from stabletune.errors import BaselineFailed, ConfigError, ResourceError, Stable
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.report import write_report
 from stabletune.results.store import RunFolder
-from stabletune.study.executors import load_executor
+from stabletune.study.executors import Executor, load_executor
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
 from stabletune.study.prediction.stability_map import lr_margin, stability_map
 from stabletune.study.proof.confirm import ConfirmationPhase
 from stabletune.study.proof.front import front, point_of
 from stabletune.study.proof.outcome import Proof, StudyResult, explain_failure, recommend
+from stabletune.study.proof.plan import BASELINE
 from stabletune.study.trials.search_phase import SearchPhase
 from stabletune.study.trials.warm_start import Lessons, keep, learn, recall
 
@@ -57,9 +58,33 @@ def search(
     if not isinstance(config, Config):
         config = load_config(config, overrides=overrides, output=output)
     folder = RunFolder(config.output)
-    lessons = None if resume and folder.exists() else learn(config)
+    is_new = not (resume and folder.exists())
+    lessons = learn(config) if is_new else None
     runner = load_executor(executor, config.resources)
-    is_new = _claim(folder, config, resume=resume)
+    if is_new:
+        folder.create(config.resolved())
+    with folder.claimed():
+        if not is_new:
+            _take_up(folder, config)
+        return _search(folder, config, lessons, runner, listener or Listener())
+
+
+def _take_up(folder: RunFolder, config: Config) -> None:
+    """Go on in a folder whose config is the same but for its budget."""
+    differing = config.difference(folder.config())
+    if differing:
+        raise ConfigError(
+            f"--resume: only budget may differ from {folder.path / 'config.yaml'}, but got other values for "
+            f"{', '.join(differing)}. Restore them, or start another search with --output."
+        )
+    folder.write_config(config.resolved())
+
+
+def _search(
+    folder: RunFolder, config: Config, lessons: Lessons | None, runner: Executor, listener: Listener
+) -> StudyResult:
+    """Search in a folder that is claimed; one that cannot even begin is given back. Without lessons it goes on."""
+    is_new = lessons is not None
     try:
         study = SearchStudy(config, folder.journal_path, resume=not is_new)
         if lessons is None:
@@ -71,7 +96,7 @@ def search(
             folder.discard()
         raise
     try:
-        driver = _Driver(config, study, folder, lessons=lessons, listener=listener or Listener())
+        driver = _Driver(config, study, folder, lessons=lessons, listener=listener)
         if not driver.is_over:
             runner.run(driver)
         driver.raise_what_stopped_it()
@@ -81,21 +106,6 @@ def search(
             folder.discard()
         raise
     return driver.conclude()
-
-
-def _claim(folder: RunFolder, config: Config, *, resume: bool) -> bool:
-    """Make the folder this search's own; whether it is a new one."""
-    if not resume or not folder.exists():
-        folder.create(config.resolved())
-        return True
-    differing = config.difference(folder.config())
-    if differing:
-        raise ConfigError(
-            f"--resume: only budget may differ from {folder.path / 'config.yaml'}, but got other values for "
-            f"{', '.join(differing)}. Restore them, or start another search with --output."
-        )
-    folder.write_config(config.resolved())
-    return False
 
 
 class _Driver:
@@ -174,7 +184,7 @@ class _Driver:
             message = explain_failure(
                 self._config,
                 self._search.candidates(),
-                self._proof.runs,
+                self._proof.evidence,
                 n_sent=self._proof.n_sent,
                 all_diverged=self._search.all_diverged,
                 diagnoses=self._search.diagnoses,
@@ -205,7 +215,8 @@ class _Driver:
         """Around the winner, or else around the baseline."""
         outlook = self._proof.standing.outlook if self._proof is not None else self._search.outlook
         winner = self._proof.winner if self._proof is not None else None
-        around = winner.candidate.observation if winner is not None else next(iter(self._search.observations), None)
+        baseline = next((run for run in self._search.observations if run.number == BASELINE), None)
+        around = winner.candidate.observation if winner is not None else baseline
         return None if around is None else stability_map(self._config, outlook, around)
 
     @property

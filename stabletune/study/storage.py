@@ -7,6 +7,8 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
 from stabletune.errors import OutputFolderError
@@ -21,6 +23,11 @@ def open_storage(url: str | None, journal_path: Path, *, resume: bool) -> Any:
         OutputFolderError: there is no journal to go on with, or it cannot be read.
     """
     if url is not None:
+        if resume and _is_missing_file(url):
+            raise OutputFolderError(
+                f"storage: must hold the study that is to go on, but {make_url(url).database} is gone. "
+                "Restore it, or start another search."
+            )
         return url
     if resume:
         _check_journal(journal_path)
@@ -31,7 +38,7 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
     """The storage on a journal file, which reads the whole of it."""
     try:
         return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
         raise OutputFolderError(
             f"{path}: must be a journal that Optuna wrote, but reading it gave {type(error).__name__}: {error}. "
             "Restore it, or start another search."
@@ -44,15 +51,28 @@ def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
     Raises:
         OutputFolderError: it cannot be read, or was written by another version.
     """
-    if config.storage is None and not journal_path.exists():
+    url = config.storage_url
+    if not journal_path.exists() if url is None else _is_missing_file(url):
         return None
-    storage: Any = config.storage_url or _journal(journal_path)
+    storage: Any = url or _journal(journal_path)
     try:
         study = optuna.load_study(study_name=config.name, storage=storage)
     except KeyError:
         return None
+    except (SQLAlchemyError, ImportError) as error:
+        raise OutputFolderError(
+            f"{config.output}: the database of its study must be readable, but got {type(error).__name__}. "
+            "Check the server, its Python driver and the file."
+        ) from error
     check_format(study, config.output)
     return study
+
+
+def _is_missing_file(url: str) -> bool:
+    """Whether a SQLite file is named that is not there; opening it would make an empty one."""
+    parts = make_url(url)
+    is_file = parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:")
+    return is_file and not Path(str(parts.database)).exists()
 
 
 def check_format(study: optuna.Study, folder: object) -> None:

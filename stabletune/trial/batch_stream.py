@@ -63,6 +63,9 @@ class BatchStream:
 
         Batches that depend on a generator of their own come as they did, since that is drawn from as often; so do those
         that depend on the global one at the start of an epoch, as a shuffling ``DataLoader``'s, since that is set.
+
+        Raises:
+            ValueError: there are fewer batches than there were.
         """
         while self._n_epochs < position["n_epochs"]:
             if self._n_epochs + 1 == position["n_epochs"]:
@@ -74,6 +77,8 @@ class BatchStream:
                 next(self)
         while self._n_in_epoch < position["n_in_epoch"]:
             next(self)
+            if self._n_epochs > position["n_epochs"]:
+                raise ValueError("an epoch has fewer batches than it had")
 
     def _begin_epoch(self) -> None:
         if self._keeps_random_state:

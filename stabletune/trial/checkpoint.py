@@ -1,4 +1,4 @@
-"""A long run's state on disk, so that what interrupts it costs a minute or so of it and not the whole.
+"""A long run's state on disk, so that what interrupts it costs the steps since and not the whole.
 
 In: the parts of a run and the path that its spec names. Out: a file that ``torch.load(weights_only=True)`` reads, and
 from it a run that goes on as if nothing had happened, bit for bit where its batches and its model allow.
@@ -7,12 +7,13 @@ from it a run that goes on as if nothing had happened, bit for bit where its bat
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-import pickle
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stabletune.records import FORMAT_VERSION, BatchLook, Inspection, Measurement, ShadowSharpness
@@ -21,7 +22,11 @@ from stabletune.trial.trial import Trial
 
 LARGEST_SHARE = 0.02
 _RECORDS: list[Any] = [Measurement, ShadowSharpness, Inspection, BatchLook]
-_SAME = ("number", "purpose", "seed", "steps", "full_steps", "params", "workload_args", "schedule")
+_SAME = ("number", "purpose", "seed", "steps", "full_steps", "params", "workload", "workload_args", "schedule")
+
+
+class UnusableCheckpoint(Exception):
+    """A checkpoint from which a run cannot go on: it has to be built, and to begin, anew."""
 
 
 class Checkpoint:
@@ -29,8 +34,10 @@ class Checkpoint:
 
     Parameters, persistent buffers, the optimizer's state, schedule, loss scaling, random state, place in the batches,
     losses and measurements are kept. What the user's code keeps elsewhere is not, nor what the monitor and the look-out
-    for causes remember from step to step: both begin anew, which costs two readings more. The training does not depend
-    on them.
+    for causes remember from step to step: both begin anew, which costs two readings more, and so do shadow values. The
+    training does not depend on them.
+
+    Cost: of saving, one copy of model and optimizer on disk; of going on, drawing all batches so far again.
 
     Args:
         path: the file; its folder must exist.
@@ -44,42 +51,48 @@ class Checkpoint:
         self._path = Path(path)
         self._trial, self._parts, self._batches = trial, parts, batches
         self._saved_at = time.monotonic()
-        self._seconds_between = seconds
+        self._seconds = self._wait = seconds
+        self._has_failed = False
 
     def save_if_due(self) -> None:
-        """Save if it is time; where that fails the run goes on, and says so."""
+        """Save if it is time; where that fails the run goes on, and says so once."""
         began = time.monotonic()
-        if began - self._saved_at < self._seconds_between:
+        if began - self._saved_at < self._wait:
             return
         try:
             self._save()
-        except (OSError, RuntimeError) as error:  # torch raises the latter for a missing folder and for a full disk
-            self._seconds_between = float("inf")
-            self._trial.remark(f"without checkpoints since step {self._trial.history.step}: {_first_line(error)}")
+        except Exception as error:  # whatever the user's parts raise where they are saved
+            if not self._has_failed:
+                self._has_failed = True
+                self._trial.remark(f"not saved at step {self._trial.history.step} ({type(error).__name__})")
         self._saved_at = time.monotonic()
-        if self._seconds_between:
-            self._seconds_between = max(self._seconds_between, (self._saved_at - began) / LARGEST_SHARE)
+        took = self._saved_at - began
+        self._wait = max(self._seconds, took / LARGEST_SHARE) if self._seconds else 0.0
 
     def restore(self) -> bool:
-        """Go on from the file; False if there is none, or none that this run can use, which is then remarked."""
+        """Go on from the file; False if there is none.
+
+        Raises:
+            UnusableCheckpoint: it cannot be read, is of another run, or does not fit; parts may be half loaded then.
+        """
         if not self._path.exists():
             return False
         try:
             with torch.serialization.safe_globals(_RECORDS):
                 state = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            why = _first_line(error)
-            self._trial.remark(f"started anew, because the checkpoint {self._path} cannot be read: {why}")
-            return False
-        if state["version"] != FORMAT_VERSION or state["spec"] != self._identity():
-            self._trial.remark(f"started anew, because the checkpoint {self._path} is of another run")
-            return False
-        for name, part in self._parts.items():
-            part.load_state_dict(state["parts"][name])
-        self._batches.skip_to(state["position"])
-        self._trial.go_on(**state["past"])
+            if (state["version"], state["spec"]) != (FORMAT_VERSION, self._identity()):
+                raise ValueError("it is of another run")
+            for name, part in self._parts.items():
+                part.load_state_dict(state["parts"][name])
+            self._batches.skip_to(state["position"])
+            self._trial.go_on(**state["past"])
+            set_random_state(state["random"])
+        except Exception as error:  # of a file that anything may have happened to, and of the user's parts and batches
+            why = str(error) if isinstance(error, ValueError) else type(error).__name__
+            raise UnusableCheckpoint(f"{self._path} cannot be used: {why}") from error
         self._trial.remark(f"gone on from step {self._trial.history.step} after an interruption")
-        set_random_state(state["random"])
+        if self._trial.spec.shadow_beta2:
+            self._trial.remark("shadow values begin anew there")
         return True
 
     def _save(self) -> None:
@@ -87,7 +100,7 @@ class Checkpoint:
         state = {
             "version": FORMAT_VERSION,
             "spec": self._identity(),
-            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "parts": {name: _plain(part.state_dict()) for name, part in self._parts.items()},
             "position": self._batches.position,
             "past": {
                 "losses": history.losses,
@@ -96,20 +109,31 @@ class Checkpoint:
                 "measurements": history.measurements,
                 "inspections": history.inspections,
                 "spent": monitor.spent if monitor is not None else 0.0,
+                "remarks": self._trial.notes,
             },
             "random": random_state(),
         }
         unfinished = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            torch.save(state, unfinished)
+            with unfinished.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.replace(self._path)
+            self._trial.saved_step = history.step
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> str:
+        """What makes a run this one, as text, in which nan equals itself."""
         spec = dataclasses.asdict(self._trial.spec)
-        return {name: spec[name] for name in _SAME}
+        return json.dumps({name: spec[name] for name in _SAME}, sort_keys=True, default=repr)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
+def _plain(value: Any) -> Any:
+    """``value`` with numpy's scalars as Python's, which is what ``weights_only`` reads."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(entry) for entry in value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -62,6 +62,7 @@ class Trial:
         self._watch: SpikeWatch | None = None
         self._reported_at = time.monotonic()
         self.n_whole_steps = 0
+        self.saved_step = 0
 
     def watch(self, model: torch.nn.Module) -> None:
         """Name the model, so that measuring can restore its buffers and modes."""
@@ -148,6 +149,7 @@ class Trial:
         measurements: Sequence[Measurement],
         inspections: Sequence[Inspection],
         spent: float,
+        remarks: Sequence[str],
     ) -> None:
         """Take over the past of the run, which was interrupted, before the first step.
 
@@ -158,7 +160,8 @@ class Trial:
             self.history.add(loss, gradient_norm=norm, lr=lr)
         self.history.measurements += measurements
         self.history.inspections += inspections
-        self.n_whole_steps = self.history.step
+        self.n_whole_steps = self.saved_step = self.history.step
+        self._remarks += remarks
         monitor.go_on(self.history.step, spent=spent)
         watch.go_on()
 
@@ -227,6 +230,7 @@ class Trial:
             sharpness_ratio=self.history.last("sharpness_ratio"),
             v_hat_staleness=self.history.last("v_hat_staleness"),
             sharpness=self.history.last("sharpness"),
+            saved_step=self.saved_step,
         )
         if not self._report(progress) and self.verdict is None:
             self.verdict = Verdict("stopped", f"step {self.history.step}: the search no longer needed this run.")

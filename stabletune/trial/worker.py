@@ -8,6 +8,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from stabletune.judgement.diagnosis import diagnose
 from stabletune.judgement.forecast import expected_onset, spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.trial.checkpoint import UnusableCheckpoint
 from stabletune.trial.standard_loop import run_standard_loop
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
@@ -35,6 +37,17 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
         The result; an exception in the user's code becomes status ``failed`` with its traceback.
     """
     started = time.monotonic()
+    try:
+        return _attempt(spec, report, started)
+    except UnusableCheckpoint as error:
+        Path(str(spec.checkpoint)).unlink(missing_ok=True)
+        return _attempt(spec, report, started, note=f"started anew, because the checkpoint {error}")
+
+
+def _attempt(
+    spec: TrialSpec, report: Callable[[Progress], bool], started: float, *, note: str | None = None
+) -> TrialResult:
+    """Build and train once; ``note`` is a remark on it."""
     reset_process(spec)
     trial: Trial | None = None
     trace: str | None = None
@@ -52,8 +65,12 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
                     f"but got {type(training).__name__}. Return Training(model=..., loss_fn=..., batches=...)."
                 )
             trial = Trial(spec, report, loss_floor=training.loss_floor)
+            if note is not None:
+                trial.remark(note)
             run_standard_loop(trial, training)
         verdict = trial.verdict or _verdict_at_the_end(trial)
+    except UnusableCheckpoint:
+        raise
     except LossFloorError as error:
         verdict = Verdict("failed", str(error))  # it names its step itself
     except StabletuneError as error:

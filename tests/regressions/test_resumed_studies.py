@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError
+from stabletune.results.store import RunFolder
+from stabletune.study.compare import compare
 from tests.study.running import rows_of, run
 from tests.study.spiking import write_spiking_workload
 
@@ -122,3 +124,27 @@ def test_a_folder_without_its_journal_is_not_resumed(write_config, tmp_path):
     with pytest.raises(OutputFolderError, match="must be there to go on with a search"):
         run(write_config(), tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "trials.csv").exists()
+
+
+def test_a_study_that_is_gone_from_its_database_is_not_begun_anew(write_config, tmp_path):
+    storage = ("budget:", f"storage: sqlite:///{tmp_path}/study.db\nbudget:")
+    run(write_config(storage), tmp_path / "out")
+    before = (tmp_path / "out" / "trials.csv").read_text()
+    (tmp_path / "study.db").unlink()
+    with pytest.raises(OutputFolderError, match="is gone"):
+        run(write_config(storage), tmp_path / "out", resume=True)
+    assert not (tmp_path / "study.db").exists()
+    optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="another")
+    with pytest.raises(OutputFolderError, match="is gone"):
+        run(write_config(storage), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "trials.csv").read_text() == before
+
+
+def test_two_processes_do_not_work_in_one_folder(write_config, tmp_path):
+    run(write_config(), tmp_path / "out")
+    with RunFolder(tmp_path / "out").claimed():
+        with pytest.raises(OutputFolderError, match="must be used by one process at a time"):
+            run(write_config(), tmp_path / "out", resume=True)
+        with pytest.raises(OutputFolderError, match="must be used by one process at a time"):
+            compare(tmp_path / "out", executor="inline")
+    assert run(write_config(), tmp_path / "out", resume=True).ending == "recommended"

@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_seed_is_not_used(tmp_path):
     spec = long_run(tmp_path, MINIBATCHES)
     cut_off(spec, tmp_path, after=100)
     other = run_trial(dataclasses.replace(spec, seed=5))
-    assert "is of another run" in other.reason
+    assert "cannot be used: it is of another run" in other.reason
     assert other.losses.size == spec.steps
 
 
@@ -164,7 +164,82 @@ def test_a_run_that_cannot_be_saved_goes_on_and_says_so(tmp_path):
     spec = dataclasses.replace(long_run(tmp_path, MINIBATCHES), checkpoint=str(tmp_path / "gone" / "run.pt"))
     result = run_trial(spec)
     assert result.status == "completed"
-    assert "without checkpoints since step 1" in result.reason
+    assert result.reason.count("not saved at step") == 1
+
+
+ODD = """
+    import pathlib, torch
+    from stabletune import Training
+
+    class Odd(torch.nn.Linear):
+        def get_extra_state(self):
+            return (lambda: 0) if pathlib.Path(__file__).with_name("unpicklable").exists() else torch.zeros(1)
+
+        def set_extra_state(self, state):
+            pass
+
+    def build(seed, device):
+        width = 3 if pathlib.Path(__file__).with_name("wider").exists() else 2
+        model, n_calls, cut = Odd(width, 1), [0], pathlib.Path(__file__).with_name("cut")
+
+        def loss_fn(model, batch):
+            n_calls[0] += 1
+            if cut.exists() and n_calls[0] > 60:
+                raise KeyboardInterrupt
+            return model(batch[:, :width]).square().mean() + 1.0
+
+        n_batches = 3 if pathlib.Path(__file__).with_name("fewer").exists() else 40
+        return Training(model=model, loss_fn=loss_fn, batches=[torch.ones(1, 3)] * n_batches)
+"""
+
+
+def test_a_model_that_cannot_be_saved_trains_all_the_same(tmp_path):
+    (tmp_path / "unpicklable").touch()
+    result = run_trial(long_run(tmp_path, ODD))
+    assert result.status == "completed"
+    assert result.reason.count("not saved at step 1") == 1
+
+
+@pytest.mark.parametrize("change", ["wider", "fewer"])
+def test_a_run_whose_model_or_data_changed_meanwhile_starts_anew(tmp_path, change):
+    spec = long_run(tmp_path, ODD)
+    cut_off(spec, tmp_path, after=0)
+    (tmp_path / change).touch()
+    resumed = run_trial(spec)
+    whole = run_trial(dataclasses.replace(spec, checkpoint=None))
+    assert "started anew, because the checkpoint" in resumed.reason
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", {"a": 1}, [1]])
+def test_a_file_that_is_no_checkpoint_starts_the_run_anew(tmp_path, content):
+    if isinstance(content, bytes):
+        (tmp_path / "run.pt").write_bytes(content)
+    else:
+        torch.save(content, tmp_path / "run.pt")
+    assert "cannot be used" in run_trial(long_run(tmp_path, ODD)).reason
+
+
+def test_settings_that_are_not_a_number_or_numpys_do_not_hinder(tmp_path):
+    groups = "param_groups=[{'params': list(model.parameters()), 'lr_scale': numpy.float64(0.5)}]"
+    code = MINIBATCHES.replace("accumulate=2)", f"accumulate=2, {groups})")
+    code = code.replace('kind="shuffled"', 'kind="shuffled", odd=0.0')
+    spec = long_run(tmp_path, code, workload_args={"odd": float("nan")})
+    cut_off(spec, tmp_path, after=100)
+    assert "gone on from step" in run_trial(spec).reason
+
+
+def test_shadow_values_after_an_interruption_are_marked(tmp_path):
+    spec = long_run(tmp_path, MINIBATCHES, shadow_beta2=(0.9,))
+    cut_off(spec, tmp_path, after=100)
+    assert "shadow values begin anew there" in run_trial(spec).reason
+
+
+def test_notes_of_the_first_part_are_kept(tmp_path):
+    spec = long_run(tmp_path, MINIBATCHES)
+    cut_off(spec, tmp_path, after=70)
+    cut_off(spec, tmp_path, after=70)
+    assert run_trial(spec).reason.count("gone on from step") == 2
 
 
 def test_skipping_to_a_position_gives_the_batches_that_would_have_come():

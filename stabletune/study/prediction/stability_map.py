@@ -56,7 +56,7 @@ def lr_margin(config: Config, outlook: Outlook, run: Observation) -> float | Non
     step = 1 if is_likely[at] else -1
     while 0 <= at + step < shares.size and is_likely[at + step] == (step > 0):
         at += step
-    is_beyond = bool(is_likely[at]) and at == shares.size - 1
+    is_beyond = at == (shares.size - 1 if is_likely[at] else 0)
     return None if is_beyond else value_at(float(shares[at]), allowed) / run.lr
 
 

@@ -68,6 +68,7 @@ class ConfirmationPhase:
         self.sent = [number for number in proven if number in known]
         folder.confirmations.rewrite([entry["row"] for entry in kept])
         self._running: list[TrialSpec] = []
+        self._saved_steps: dict[int, int] = {}
         self._standing: Standing | None = None
         listener.on_proof(len(candidates), 2 * config.budget.confirm_seeds)
 
@@ -117,11 +118,12 @@ class ConfirmationPhase:
     def on_progress(self, progress: Progress) -> bool:
         """A run goes on unless another seed of its candidate has already failed."""
         self._listener.on_progress(progress)
+        self._saved_steps[progress.seed] = progress.saved_step
         return progress.purpose == "baseline" or not self._is_lost(progress.number)
 
     def on_result(self, result: TrialResult) -> None:
         """Write the run's files, then store it with the study."""
-        self._running.remove(result.spec)
+        self._end(result.spec)
         self._folder.record(result)
         place = place_of(all_settings(result.spec), self._config.search_space)
         self.runs.append(_proof_run(result, observe(result, place)))
@@ -131,14 +133,16 @@ class ConfirmationPhase:
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """Record a run that was ended because its candidate was dropped, or because the study was stopped."""
-        self._running.remove(spec)
+        self._end(spec)
         if spec.purpose == "confirmation" and self._is_lost(spec.number):
             reason = f"step {steps}: no longer needed, because another seed of candidate {spec.number} was not clean."
             result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
             self._folder.confirmations.write(confirmation_row(result))
             self._keep(result, None)
             self._forget_checkpoint(spec)
-        self._study.add_abandoned_steps(steps)
+        is_saved = spec.checkpoint is not None and Path(spec.checkpoint).exists()
+        saved_steps = self._saved_steps.get(spec.seed, 0) if is_saved else 0  # counted with the run that goes on
+        self._study.add_abandoned_steps(max(0, steps - saved_steps))
         self._listener.on_abandoned(spec, steps)
 
     @property
@@ -156,9 +160,9 @@ class ConfirmationPhase:
     def standing(self) -> Standing:
         """What all runs say so far; judged anew only after one has ended, for executors ask many times between."""
         if self._standing is None or self._standing.n_runs != len(self.runs):
-            outlook = Outlook(self._config, self._trials, [*self._others, *proof_observations(self._evidence)])
+            outlook = Outlook(self._config, self._trials, [*self._others, *proof_observations(self.evidence)])
             n_seeds = self._config.budget.confirm_seeds
-            found = prospects(self._candidates, self._evidence, outlook, n_seeds=n_seeds)
+            found = prospects(self._candidates, self.evidence, outlook, n_seeds=n_seeds)
             self._standing = Standing(len(self.runs), outlook, found, plan_proof(found))
         return self._standing
 
@@ -168,7 +172,7 @@ class ConfirmationPhase:
         return next((run for run in self.runs if run.purpose == "baseline"), None)
 
     @property
-    def _evidence(self) -> list[ProofRun]:
+    def evidence(self) -> list[ProofRun]:
         """What decides: all runs of candidates, and the baseline's first, so that its later ones upset nothing."""
         mark = self._mark
         return [run for run in self.runs if run.purpose == "confirmation" or run is mark]
@@ -182,21 +186,32 @@ class ConfirmationPhase:
         if seed is not None:
             return seed
         mark = self._mark
-        if is_last and mark is not None and number != BASELINE and not self._study.attribute(MARK_IS_USED, False):
-            self._study.set_attribute(MARK_IS_USED, True)
+        is_used = f"{MARK_IS_USED}:{self._config.budget.full_steps}"
+        if is_last and mark is not None and number != BASELINE and not self._study.attribute(is_used, False):
+            self._study.set_attribute(is_used, True)
             return mark.seed
         return self._study.fresh_seed()
 
     def _interrupted(self, number: int, purpose: Purpose) -> int | None:
         """The seed of a run that a crash cut off and that can go on from its checkpoint."""
+        if self._config.budget.checkpoint_minutes is None:
+            return None
         done = {run.seed for run in self.runs if run.purpose == purpose}
         under_way = {spec.seed for spec in self._running if spec.purpose == purpose}
         seeds = self._folder.interrupted_seeds(number, purpose, self._config.budget.full_steps)
         return next((seed for seed in seeds if seed not in done | under_way), None)
 
     def _forget_checkpoint(self, spec: TrialSpec) -> None:
+        """Delete it, and what a save that was killed left beside it."""
         if spec.checkpoint is not None:
-            Path(spec.checkpoint).unlink(missing_ok=True)
+            path = Path(spec.checkpoint)
+            for file in path.parent.glob(f"{path.stem}.*"):
+                file.unlink(missing_ok=True)
+
+    def _end(self, spec: TrialSpec) -> None:
+        """Take a run off the list; specs that crossed a process border are told by what names them."""
+        key = (spec.number, spec.purpose, spec.seed)
+        self._running = [other for other in self._running if (other.number, other.purpose, other.seed) != key]
 
     def _keep(self, result: TrialResult, run: ProofRun | None) -> None:
         """Store a run and its row with the study, each under a name of its own."""
@@ -205,7 +220,7 @@ class ConfirmationPhase:
         self._n_kept += 1
 
     def _is_lost(self, number: int) -> bool:
-        return any(run.candidate == number and not run.is_clean for run in self._evidence)
+        return any(run.candidate == number and not run.is_clean for run in self.evidence)
 
     def _baseline_seeds_missing(self, winner: Prospect) -> list[int]:
         if winner.candidate.number == BASELINE:

@@ -98,7 +98,8 @@ def explain_failure(
 ) -> str:
     """One sentence or two on why nothing is recommended, with what came closest.
 
-    ``diagnoses``: cause and remedy of each search trial that spiked.
+    ``runs``: those that decided, the baseline's first among them; ``diagnoses``: cause and remedy of each search trial
+    that spiked.
     """
     if all_diverged:
         return (
@@ -107,7 +108,8 @@ def explain_failure(
         )
     if not candidates:
         return f"No trial completed without a spike, so nothing was sent to the proof. {_advice(config, diagnoses)}"
-    proofs = [run for run in runs if run.purpose == "confirmation"] or list(runs)
+    sent = {candidate.number for candidate in candidates}
+    proofs = [run for run in runs if run.candidate in sent] or list(runs)
     closest = max(proofs, key=lambda run: _runs_survived(proofs, run.candidate) + run.steps / config.budget.full_steps)
     n_clean = _runs_survived(proofs, closest.candidate)
     lost = next((run for run in proofs if run.candidate == closest.candidate and not run.is_clean), closest)

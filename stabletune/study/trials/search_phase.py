@@ -197,6 +197,9 @@ class SearchPhase:
         outlook = self.outlook
         own = {attributes["row"]["trial"]: attributes for attributes in self._finished}
         runs = [(own[run.number]["settings"], run) for run in outlook.trials] + list(self._lessons.runs)
+        if self._config.objective.source == "eval":  # a proof run's value is of the full horizon
+            short = self._config.budget.trial_steps
+            runs = [(settings, run) for settings, run in runs if run.has_spiked or run.steps <= short]
         seen = [run for _, run in runs]
         found = zip(runs, outlook.values(seen), outlook.survival(seen), strict=True)
         return [_judge(settings, run, value, survival, outlook.untrained) for (settings, run), value, survival in found]

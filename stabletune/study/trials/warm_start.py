@@ -50,9 +50,10 @@ def learn(config: Config) -> Lessons:
     """
     to_try: list[Mapping[str, Any]] = []
     runs: list[tuple[Mapping[str, Any], Observation]] = []
-    for n, name in enumerate(dict.fromkeys(config.warm_start)):
+    known: set[Path] = {RunFolder(config.output).path.resolve()}
+    for n, name in enumerate(dict.fromkeys(str(Path(name).resolve()) for name in config.warm_start)):
         folder = RunFolder(name)
-        if not folder.exists() or folder.path == RunFolder(config.output).path:
+        if not folder.exists() or folder.path in known:
             raise ConfigError(
                 f"warm_start[{n}]: must be the output folder of an earlier search, but got {folder.path}. "
                 "Name the folder that `stabletune search` wrote."

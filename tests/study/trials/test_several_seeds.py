@@ -68,7 +68,8 @@ def test_more_seeds_on_resume_keep_those_that_were_drawn(write_config, tmp_path)
     run(write_config(*more), tmp_path / "out", resume=True)
     seeds = [row["seed"] for row in rows_of(tmp_path / "out" / "confirmations.csv") if row["purpose"] == "confirmation"]
     assert len(set(seeds)) == len(seeds)
-    assert (tmp_path / "out" / "trials" / "0000" / "seed-0002").exists()
+    of_trials = [{path.name for path in (tmp_path / "out" / "trials" / n).glob("seed-*")} for n in ("0000", "0007")]
+    assert {"seed-0001", "seed-0002"} <= of_trials[0] & of_trials[1]  # what the proof took comes after these
 
 
 def test_the_runs_of_a_trial_that_a_crash_left_unfinished_are_counted_once(write_config, tmp_path):
