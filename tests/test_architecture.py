@@ -40,7 +40,7 @@ FENCES = {
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"numpy", "sklearn", "torch"},
-    "monitor": {"prometheus_client", "torch"},
+    "monitor": {"lightning", "prometheus_client", "torch", "transformers"},
     "signals": {"numpy", "torch"},
     "optim": {"torch"},
     "judgement": {"numpy"},

@@ -1,0 +1,108 @@
+"""For Lightning's ``Trainer``: ``Trainer(..., callbacks=[StabilityCallback()])``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from stabletune.errors import MeasurementError
+from stabletune.monitor.integrations.watch import Watch
+
+
+class StabilityCallback(Callback):
+    """Watches the one optimizer of a ``LightningModule``; takes what ``Watch`` takes, and ``loss_fn``.
+
+    The batches of a step are kept until it, so that the loss can be computed again: by ``loss_fn(module, batch)``, or
+    by the module's own ``training_step`` with its logging switched off. With several processes the first one measures,
+    on its own batches and the unwrapped module, so that nobody waits for anybody; a guard would act in one process
+    only, and is refused there.
+
+    Args:
+        loss_fn: the loss of a batch, for a ``training_step`` that may not be called twice.
+        options: for ``Watch``; its ``readings`` are ``callback.watch.readings``.
+    """
+
+    def __init__(self, *, loss_fn: Callable[[Any, Any], torch.Tensor] | None = None, **options: Any) -> None:
+        self.watch = Watch(**options)
+        self._loss_fn = loss_fn
+        self._batches: list[tuple[Any, int]] = []
+        self._losses: list[torch.Tensor] = []
+        self._n_steps = 0
+        self._guard_state: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attach to the module and its optimizer.
+
+        Raises:
+            MeasurementError: there is not exactly one optimizer.
+        """
+        if trainer.world_size > 1:
+            self.watch.refuse_to_act_alone()
+        if not trainer.is_global_zero:
+            return
+        if len(trainer.optimizers) != 1:
+            raise MeasurementError(
+                f"configure_optimizers: must return one optimizer, but got {len(trainer.optimizers)}. "
+                "Watch each with a StabilityMonitor of its own in training_step."
+            )
+        self.watch.begin(pl_module, trainer.optimizers[0])
+        self._n_steps = trainer.global_step
+        if self.watch.guard is not None and self._guard_state is not None:
+            self.watch.guard.load_state_dict(self._guard_state)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Read where the optimizer has taken its step; Lightning drops the gradients only before the next one."""
+        if self.watch.monitor is None or outputs is None:
+            return
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        self._batches.append((batch, batch_idx))
+        self._losses.append(loss.detach())
+        if trainer.global_step == self._n_steps:
+            return
+        self._n_steps = trainer.global_step
+        batches, losses = self._batches, self._losses
+        self._batches, self._losses = [], []
+
+        share = 1.0 / trainer.accumulate_grad_batches  # by which Lightning has divided the losses that it hands over
+
+        def closure() -> torch.Tensor:
+            with _without_logging(pl_module), trainer.precision_plugin.train_step_context():
+                return torch.stack([self._loss_of(pl_module, *each) * share for each in batches]).sum()
+
+        self.watch.step(losses, closure)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Detach."""
+        self.watch.end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The guard's state, which Lightning saves with its checkpoints."""
+        return {} if self.watch.guard is None else {"guard": self.watch.guard.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the guard's state until there is a guard."""
+        self._guard_state = state_dict.get("guard")
+
+    def _loss_of(self, module: Any, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self._loss_fn is not None:
+            return self._loss_fn(module, batch)
+        output = module.training_step(batch, batch_idx)
+        loss: torch.Tensor = output["loss"] if isinstance(output, Mapping) else output
+        return loss
+
+
+@contextlib.contextmanager
+def _without_logging(module: Any) -> Iterator[None]:
+    """``log`` and ``log_dict`` of a module do nothing meanwhile: a loss that is computed again is no news."""
+    names = [name for name in ("log", "log_dict") if name not in vars(module)]
+    for name in names:
+        object.__setattr__(module, name, lambda *args, **kwargs: None)
+    try:
+        yield
+    finally:
+        for name in names:
+            object.__delattr__(module, name)

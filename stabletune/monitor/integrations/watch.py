@@ -1,0 +1,76 @@
+"""What every integration does at an optimizer step: read, alert, guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from stabletune.judgement.guard_policy import GuardBounds
+from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts
+from stabletune.monitor.stability_guard import Mode, StabilityGuard
+from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.records import Measurement
+
+
+class Watch:
+    """A monitor with its alerts and its guard, and every reading so far.
+
+    Args:
+        every: see ``StabilityMonitor``.
+        overhead: see ``StabilityMonitor``.
+        sinks: told of alerts; none, and there are no alerts.
+        guard: the mode of a guard; None, and there is none.
+        bounds: of the guard.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int | None = None,
+        overhead: float = 0.05,
+        sinks: Sequence[Sink] = (),
+        guard: Mode | None = None,
+        bounds: GuardBounds | None = None,
+    ) -> None:
+        self._every, self._overhead, self._sinks = every, overhead, tuple(sinks)
+        self._mode, self._bounds = guard, bounds
+        self.readings: list[Measurement] = []
+        self.monitor: StabilityMonitor | None = None
+        self.alerts: StabilityAlerts | None = None
+        self.guard: StabilityGuard | None = None
+
+    def begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Attach to an optimizer, before its first step."""
+        self.monitor = StabilityMonitor(model, optimizer, every=self._every, overhead=self._overhead)
+        self.alerts = StabilityAlerts(self.monitor, self._sinks) if self._sinks else None
+        self.guard = StabilityGuard(self.monitor, self._mode, bounds=self._bounds) if self._mode is not None else None
+
+    def refuse_to_act_alone(self) -> None:
+        """Raise ``ValueError`` if a guard is to act: changes in one of several processes would drive them apart."""
+        if self._mode == "act":
+            raise ValueError(
+                "guard: must be None, 'observe' or 'suggest' with several processes, but got 'act'. "
+                "A guard acts in one process only; the others would keep their own lr."
+            )
+
+    def step(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> None:
+        """Take an optimizer step; ``losses`` of its micro-batches, whose sum is the step's loss."""
+        assert self.monitor is not None
+        loss: torch.Tensor | float = torch.stack([loss.detach().float() for loss in losses]).sum()
+        reading = self.monitor.step(loss, closure)
+        if self.alerts is not None or self.guard is not None:
+            loss = float(loss)
+        if self.alerts is not None:
+            self.alerts.step(loss, reading)
+        if self.guard is not None:
+            self.guard.step(loss, reading)
+        if reading is not None:
+            self.readings.append(reading)
+
+    def end(self) -> None:
+        """Let the sinks finish and leave the optimizer alone."""
+        if self.alerts is not None:
+            self.alerts.close()
+        if self.guard is not None:
+            self.guard.remove()

@@ -1,0 +1,111 @@
+"""The callback in a real Lightning Trainer."""
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from stabletune.errors import MeasurementError
+from stabletune.monitor.integrations.lightning import StabilityCallback
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Regression(LightningModule):
+    """A small net that logs its loss."""
+
+    def __init__(self, n_optimizers=1, lr=1e-2):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+        self.n_optimizers, self.lr, self.n_calls = n_optimizers, lr, 0
+        self.automatic_optimization = n_optimizers == 1
+
+    def training_step(self, batch, batch_idx):
+        self.n_calls += 1
+        loss = ((self.net(batch[0]) - batch[1]) ** 2).mean()
+        self.log("loss", loss, on_step=True, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        made = [torch.optim.AdamW(self.parameters(), lr=self.lr) for _ in range(self.n_optimizers)]
+        return made[0] if self.n_optimizers == 1 else made
+
+
+def loader():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+
+
+def trainer_of(folder, callbacks=(), **options):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    given = {"max_steps": 24, "accelerator": "cpu", "enable_model_summary": False}
+    return Trainer(default_root_dir=folder, callbacks=list(callbacks), **quiet | given | options)
+
+
+def fit(folder, callbacks=(), module=None, **options):
+    module = module or Regression()
+    trainer_of(folder, callbacks, **options).fit(module, loader())
+    return module
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}], ids=str)
+def test_training_is_measured_and_is_bit_for_bit_what_it_is_without(tmp_path, options):
+    callback = StabilityCallback(every=6)
+    watched = fit(tmp_path / "a", [callback], **options)
+    assert same(watched, fit(tmp_path / "b", **options))
+    readings = callback.watch.readings
+    assert [reading.step for reading in readings] == [6, 12, 18, 24]
+    assert all(0.0 < reading.sharpness_ratio < 1e3 for reading in readings)
+
+
+def test_the_loss_of_accumulated_batches_is_their_mean(tmp_path):
+    callback = StabilityCallback(every=1)
+    module = Regression(lr=1e-12)  # stays where it began
+    fit(tmp_path, [callback], module, accumulate_grad_batches=4, max_steps=2)
+    batches = [batch for batch in loader()]
+    with torch.no_grad():
+        losses = [float(((module.net(x) - y) ** 2).mean()) for x, y in batches]
+    expected = [sum(losses[:4]) / 4, sum(losses[4:]) / 4]
+    assert [reading.loss for reading in callback.watch.readings] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_loss_of_ones_own_takes_the_place_of_training_step(tmp_path):
+    def loss_fn(module, batch):
+        return ((module.net(batch[0]) - batch[1]) ** 2).mean()
+
+    callback, module = StabilityCallback(every=1, loss_fn=loss_fn), Regression()
+    fit(tmp_path, [callback], module)
+    assert module.n_calls == 24
+    assert len(callback.watch.readings) == 24
+
+
+class Peek(Callback):
+    """Keeps the guard's state as training starts."""
+
+    def __init__(self, watch):
+        self.watch, self.state = watch, None
+
+    def on_train_start(self, trainer, pl_module):
+        self.state = self.watch.guard.state_dict()
+
+
+def test_the_guards_state_is_saved_with_lightnings_checkpoints(tmp_path):
+    first, again = StabilityCallback(guard="act"), StabilityCallback(guard="act")
+    trainer = trainer_of(tmp_path, [first], max_steps=40)
+    trainer.fit(Regression(lr=2.0), loader())
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    peek = Peek(again.watch)
+    second = trainer_of(tmp_path, [again, peek], max_steps=41)
+    second.fit(Regression(lr=2.0), loader(), ckpt_path=tmp_path / "saved.ckpt", weights_only=False)
+    assert peek.state == first.watch.guard.state_dict()
+    assert peek.state["n_steps"] == 40
+
+
+def test_two_optimizers_are_refused(tmp_path):
+    with pytest.raises(MeasurementError, match="must return one optimizer, but got 2"):
+        fit(tmp_path, [StabilityCallback()], Regression(n_optimizers=2))
