@@ -19,6 +19,8 @@ from stabletune.results.store import RunFolder
 from stabletune.study.executors import Executor, load_executor
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.prediction.importance import importance
+from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.prediction.stability_map import lr_margin, stability_map
 from stabletune.study.proof.confirm import ConfirmationPhase
 from stabletune.study.proof.front import front, point_of
@@ -165,6 +167,7 @@ class _Driver:
                 "outcome": result.message,
                 "stability_map": self._stability_map(),
                 "front": self._front(),
+                "importance": importance(self._config, self._outlook, self._search.judged_trials),
             }
         )
         write_report(self._folder)
@@ -213,11 +216,14 @@ class _Driver:
 
     def _stability_map(self) -> dict[str, Any] | None:
         """Around the winner, or else around the baseline."""
-        outlook = self._proof.standing.outlook if self._proof is not None else self._search.outlook
         winner = self._proof.winner if self._proof is not None else None
         baseline = next((run for run in self._search.observations if run.number == BASELINE), None)
         around = winner.candidate.observation if winner is not None else baseline
-        return None if around is None else stability_map(self._config, outlook, around)
+        return None if around is None else stability_map(self._config, self._outlook, around)
+
+    @property
+    def _outlook(self) -> Outlook:
+        return self._proof.standing.outlook if self._proof is not None else self._search.outlook
 
     @property
     def _is_out_of_time(self) -> bool:

@@ -193,8 +193,7 @@ def _two_hyperparameters(findings: Findings) -> list[str]:
     varied = [
         name for name in hyperparameters(findings.trials) if any(is_finite(row.get(name)) for row in findings.trials)
     ]
-    importance = findings.analysis.get("importance")
-    weights = importance if isinstance(importance, dict) else {}
+    weights = (findings.analysis.get("importance") or {}).get("objective") or {}
     ranked = sorted(varied, key=lambda name: -float(weights.get(name) or 0.0))[:2]
     return sorted(ranked, key=varied.index)
 

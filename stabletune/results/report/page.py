@@ -12,6 +12,7 @@ from stabletune.results.exporters import export
 from stabletune.results.report.charts import Chart, loss_chart, runs_to_draw, stability_chart, trials_chart
 from stabletune.results.report.findings import Findings, read_findings
 from stabletune.results.report.headline import headline
+from stabletune.results.report.importance import importance_section
 from stabletune.results.report.pilot import front_section, pilot_section
 from stabletune.results.report.trials_table import causes_section, proof_section, trials_section
 from stabletune.results.report.words import escape, number, tag
@@ -31,6 +32,7 @@ def build_page(folder: RunFolder) -> str:
         _section("Distance to the edge of stability", _chart("stability", drawn)),
         _section("The pilot", pilot_section(findings)),
         _section("Where the trials were", _chart("trials-map", drawn)),
+        _section("What mattered", importance_section(findings)),
         _section("Speed against stability", front_section(findings)),
         _section(f"Trials ({number(len(findings.trials))})", trials_section(findings) if findings.trials else ""),
         _section("Why the loss spiked", causes_section(findings)),

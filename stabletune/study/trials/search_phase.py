@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stabletune.config import Config
@@ -120,6 +121,12 @@ class SearchPhase:
         return [observation for observation in self._observed if observation is not None]
 
     @property
+    def judged_trials(self) -> list[tuple[dict[str, Any], Observation]]:
+        """The settings of the trials that are remembered, and what each showed."""
+        own = {attributes["row"]["trial"]: attributes for attributes in self._finished}
+        return [(own[run.number]["settings"], run) for run in self.outlook.trials]
+
+    @property
     def other_runs(self) -> list[Observation]:
         """Further seeds of the newest trials, and the runs of earlier searches."""
         return [*self._of_more_seeds[-REMEMBERED:], *self._lessons.observations]
@@ -195,8 +202,7 @@ class SearchPhase:
     def _judged(self) -> list[Judged]:
         """The trials that are remembered and those of earlier searches, as the models see them now."""
         outlook = self.outlook
-        own = {attributes["row"]["trial"]: attributes for attributes in self._finished}
-        runs = [(own[run.number]["settings"], run) for run in outlook.trials] + list(self._lessons.runs)
+        runs = [*self.judged_trials, *self._lessons.runs]
         if self._config.objective.source == "eval":  # a proof run's value is of the full horizon
             short = self._config.budget.trial_steps
             runs = [(settings, run) for settings, run in runs if run.has_spiked or run.steps <= short]
@@ -220,7 +226,7 @@ class SearchPhase:
             )
 
 
-def _judge(settings: dict[str, Any], run: Observation, value: float, survival: float, untrained: float) -> Judged:
+def _judge(settings: Mapping[str, Any], run: Observation, value: float, survival: float, untrained: float) -> Judged:
     """Clean runs by their predicted value and survival; others as bad as no training, the worse the earlier."""
     if not run.has_spiked:
         return Judged(settings, min(value, LARGEST), constraint_of(survival))
