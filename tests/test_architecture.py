@@ -39,7 +39,7 @@ FENCES = {
     "terminal": {"rich"},
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
-    "trial": {"numpy", "sklearn", "torch"},
+    "trial": {"lightning", "numpy", "sklearn", "torch", "transformers"},
     "monitor": {"lightning", "prometheus_client", "torch", "transformers"},
     "signals": {"numpy", "torch"},
     "optim": {"torch"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,9 +37,18 @@ class StabilityCallback(TrainerCallback):
             self.watch.refuse_to_act_alone()
         if not state.is_world_process_zero:
             return
-        model, optimizer = parts["model"], parts["optimizer"]
-        self.watch.begin(model, getattr(optimizer, "optimizer", optimizer))
-        self._hooks = [model.register_forward_hook(self._keep, with_kwargs=True)]
+        optimizer = parts["optimizer"]
+        self.begin(parts["model"], getattr(optimizer, "optimizer", optimizer))
+        self._hooks = [parts["model"].register_forward_hook(self._keep, with_kwargs=True)]
+
+    def begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Make ready before the first step."""
+        self.watch.begin(model, optimizer)
+
+    def take(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> bool:
+        """Take a step, with the shares of the loss and what computes it again; True ends the training."""
+        self.watch.step(losses, closure)
+        return False
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Read after the optimizer's step, while the gradients are still there."""
@@ -59,7 +69,7 @@ class StabilityCallback(TrainerCallback):
 
         self._is_measuring = True
         try:
-            self.watch.step([loss * share for loss in losses], closure)
+            control.should_training_stop |= self.take([loss * share for loss in losses], closure)
         finally:
             self._is_measuring = False
 

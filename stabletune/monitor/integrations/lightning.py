@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class StabilityCallback(Callback):
         self._batches: list[tuple[Any, int]] = []
         self._losses: list[torch.Tensor] = []
         self._n_steps = 0
+        self._is_attached = False
         self._guard_state: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -49,14 +50,24 @@ class StabilityCallback(Callback):
                 f"configure_optimizers: must return one optimizer, but got {len(trainer.optimizers)}. "
                 "Watch each with a StabilityMonitor of its own in training_step."
             )
-        self.watch.begin(pl_module, trainer.optimizers[0])
+        self.begin(pl_module, trainer.optimizers[0])
+        self._is_attached = True
         self._n_steps = trainer.global_step
         if self.watch.guard is not None and self._guard_state is not None:
             self.watch.guard.load_state_dict(self._guard_state)
 
+    def begin(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Make ready before the first step."""
+        self.watch.begin(module, optimizer)
+
+    def take(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> bool:
+        """Take a step, with the shares of the loss and what computes it again; True ends the training."""
+        self.watch.step(losses, closure)
+        return False
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Read where the optimizer has taken its step; Lightning drops the gradients only before the next one."""
-        if self.watch.monitor is None or outputs is None:
+        if not self._is_attached or outputs is None:
             return
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         self._batches.append((batch, batch_idx))
@@ -73,7 +84,7 @@ class StabilityCallback(Callback):
             with _without_logging(pl_module), trainer.precision_plugin.train_step_context():
                 return torch.stack([self._loss_of(pl_module, *each) * share for each in batches]).sum()
 
-        self.watch.step(losses, closure)
+        trainer.should_stop |= self.take(losses, closure)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Detach."""
