@@ -141,6 +141,30 @@ def export(
         print(export_as(restated, format_).rstrip("\n"))
 
 
+@app.command()
+def dashboard(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a search, or of a FolderSink.", show_default=False)
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's open it to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8765,
+) -> None:
+    """Show a running search or a watched training in the browser, live."""
+    with _errors_as_exit_codes("stopped."):
+        try:
+            from stabletune.dashboard.server import serve
+        except ModuleNotFoundError as error:
+            from stabletune.errors import ResourceError
+
+            raise ResourceError(
+                f"dashboard: {error.name} must be installed, but is not. pip install 'stabletune[dashboard]'"
+            ) from error
+        print(f"http://{host}:{port} shows {folder}; Ctrl-C stops it", file=sys.stderr)
+        serve(folder, host=host, port=port)
+
+
 @app.command("list")
 def list_(
     what: Annotated[Optional[str], typer.Argument(help="search-spaces, workloads, samplers or formats.")] = None,  # noqa: UP045

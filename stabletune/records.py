@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
 UNEXPLAINED = "unexplained"
+MEASUREMENTS_FILE, ALERTS_FILE = "measurements.jsonl", "alerts.jsonl"
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
 Purpose = Literal["search", "confirmation", "baseline", "recommended"]

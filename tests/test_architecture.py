@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A unit is a folder or a module of the package. Each may import those on lines below its own; a line is one layer.
 LAYERS = (
     ("cli",),
-    ("catalog", "single_trial", "terminal"),
+    ("catalog", "dashboard", "single_trial", "terminal"),
     ("summaries",),
     ("study",),
     ("trial", "results"),
@@ -37,6 +37,7 @@ LAYERS = (
 FENCES = {
     "cli": {"typer"},
     "terminal": {"rich"},
+    "dashboard": {"numpy", "plotly", "starlette", "uvicorn"},
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "yaml"},
     "trial": {"lightning", "numpy", "sklearn", "torch", "transformers"},

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabletune.records import FORMAT_VERSION, TrialResult
+from stabletune.records import FORMAT_VERSION, MEASUREMENTS_FILE, TrialResult
 from stabletune.results.atomic_files import replace_file
 
 LOSSES = "losses.npy"
-MEASUREMENTS = "measurements.jsonl"
 STEPS = "steps.npz"
 EPISODES = "episodes.jsonl"
 DIAGNOSES = "diagnoses.jsonl"
@@ -48,7 +47,7 @@ def write_curves(folder: Path, result: TrialResult) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(result.losses, dtype=np.float64))
     replace_file(folder / LOSSES, buffer.getvalue())
-    replace_file(folder / MEASUREMENTS, _lines(map(dataclasses.asdict, result.measurements)))
+    replace_file(folder / MEASUREMENTS_FILE, _lines(map(dataclasses.asdict, result.measurements)))
     replace_file(folder / STEPS, _archive(result))
     _replace_or_remove(folder / EPISODES, _lines(map(dataclasses.asdict, result.episodes)))
     _replace_or_remove(folder / DIAGNOSES, _lines(map(dataclasses.asdict, result.diagnoses)))
@@ -71,7 +70,7 @@ def read_curves(folder: Path) -> Curves | None:
     if not (folder / LOSSES).exists():
         return None
     losses = np.load(folder / LOSSES, allow_pickle=False)
-    return Curves(losses, _rows(folder / MEASUREMENTS), _rows(folder / EPISODES))
+    return Curves(losses, _rows(folder / MEASUREMENTS_FILE), _rows(folder / EPISODES))
 
 
 def finite_or_none(value: Any) -> Any:

@@ -1,0 +1,78 @@
+"""Serves the page and its data, to this machine alone unless told otherwise; only two fixed files and the state."""
+
+from __future__ import annotations
+
+import socket
+from importlib.resources import files
+from pathlib import Path
+
+import uvicorn
+from plotly.offline import get_plotlyjs
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stabletune.dashboard.state import read_state
+from stabletune.errors import ResourceError, StabletuneError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:"
+
+
+def build_app(folder: Path, *, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+    """The application for one folder.
+
+    Args:
+        folder: a search's, or a watched training's.
+        hosts: names under which it may be asked, so that no other site can reach it through a name of its own.
+    """
+    resources = files("stabletune.dashboard")
+    style = (files("stabletune.results.report") / "page.css").read_text(encoding="utf-8")
+    page, script = ((resources / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
+
+    def text(content: str, kind: str) -> Response:
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        return Response(content, media_type=kind, headers=headers)
+
+    def state(request: Request) -> Response:
+        try:
+            return JSONResponse(read_state(folder))
+        except (StabletuneError, OSError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
+
+    return Starlette(
+        routes=[
+            Route("/", lambda request: text(page, "text/html")),
+            Route("/page.css", lambda request: text(style, "text/css")),
+            Route("/page.js", lambda request: text(script, "text/javascript")),
+            Route("/plotly.js", lambda request: text(get_plotlyjs(), "text/javascript")),
+            Route("/state", state),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+    )
+
+
+def serve(folder: Path, *, host: str, port: int) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        OutputFolderError: the folder is neither a search's nor a watched training's.
+        ResourceError: the address cannot be bound.
+    """
+    read_state(folder)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ResourceError(
+            f"--port: {host}:{port} must be free, but got {str(error.strerror).lower()}. Name another with --port."
+        ) from error
+    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    app = build_app(folder, hosts=hosts)
+    with listener:
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

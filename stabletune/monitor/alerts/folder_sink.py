@@ -1,0 +1,35 @@
+"""A watched training as files, which ``stabletune dashboard`` shows while they grow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from stabletune.monitor.alerts.jsonl_sink import JsonlSink
+from stabletune.records import ALERTS_FILE, MEASUREMENTS_FILE, Alert, Measurement
+
+EVERY = 10
+
+
+class FolderSink:
+    """Writes ``alerts.jsonl``, and ``measurements.jsonl``: each reading, and the loss of every tenth step."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._alerts = JsonlSink(self._folder / ALERTS_FILE)
+
+    def __call__(self, alert: Alert) -> None:
+        """Add the alert."""
+        self._alerts(alert)
+
+    def observe(self, step: int, loss: float, reading: Measurement | None) -> None:
+        """Add the step if it was read, or is a tenth one."""
+        if reading is None and step % EVERY:
+            return
+        fields = {} if reading is None else dataclasses.asdict(reading)
+        line = {**fields, "step": step, "loss": loss if math.isfinite(loss) else None}
+        with (self._folder / MEASUREMENTS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

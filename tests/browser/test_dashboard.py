@@ -1,0 +1,136 @@
+"""The dashboard in a real browser, over files that grow while it is open."""
+
+import contextlib
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+import uvicorn
+from playwright.sync_api import expect
+
+from stabletune import StabilityAlerts, StabilityMonitor
+from stabletune.dashboard.server import build_app, serve
+from stabletune.dashboard.state import read_state
+from stabletune.errors import OutputFolderError, ResourceError
+from stabletune.monitor.alerts.folder_sink import FolderSink
+from stabletune.records import Alert
+from tests.results.report.studies import finished_study, unfinished_study, write_trials
+
+
+@contextlib.contextmanager
+def served(folder):
+    """The dashboard of a folder on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(build_app(folder), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def alert(step, message="step 5: <img src=x onerror=\"document.title='caught'\">"):
+    return Alert(step=step, level="spiked", previous="calm", message=message, loss=1.0)
+
+
+def test_trials_that_finish_while_it_is_open_appear(open_page, tmp_path):
+    folder = unfinished_study(tmp_path / "run", n_trials=3)
+    with served(tmp_path / "run") as address:
+        page, said, asked = open_page(address)
+        expect(page.locator("#rows tbody tr")).to_have_count(3)
+        assert page.locator("#progress").inner_text().startswith("3 of 24 trials")
+        write_trials(folder, 8)
+        expect(page.locator("#rows tbody tr")).to_have_count(8)
+        expect(page.locator("#loss path.js-line").nth(2)).to_be_attached()
+        assert said == []
+        assert all(request.startswith(address) or request.startswith("data:") for request in asked)
+
+
+def test_a_finished_search_shows_its_recommendation(open_page, tmp_path):
+    finished_study(tmp_path / "run")
+    with served(tmp_path / "run") as address:
+        page, said, _ = open_page(address, color_scheme="dark", viewport={"width": 390, "height": 800})
+        expect(page.locator("#outcome")).to_have_text("Trial 7 is recommended.")
+        assert "lr 0.0123" in page.locator("#settings").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert said == []
+
+
+def test_a_watched_training_shows_its_curve_and_its_alerts_and_runs_no_html(open_page, tmp_path):
+    import torch
+
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([parameter], lr=0.01)
+    monitor = StabilityMonitor(torch.nn.Module(), optimizer, every=5)
+    sink = FolderSink(tmp_path / "watched")
+    alerts = StabilityAlerts(monitor, [sink])
+    with served(tmp_path / "watched") as address:
+        for step in range(40):
+            optimizer.zero_grad()
+            loss = (parameter**2).sum() + 1.0
+            loss.backward()
+            optimizer.step()
+            alerts.step(loss, monitor.step(loss, lambda: (parameter**2).sum() + 1.0))
+            if step == 10:
+                page, said, _ = open_page(address)
+        sink(alert(40))
+        expect(page.locator("#alerts tbody tr").nth(0)).to_be_attached()
+        expect(page.locator("#sharpness_ratio .points path").nth(7)).to_be_attached()
+        assert "step 40, spiked" in page.locator("#progress").inner_text()
+        assert page.locator("img").count() == 0
+        assert "caught" not in page.title()
+        assert said == []
+
+
+def test_a_last_line_that_is_half_written_is_left_out(tmp_path):
+    FolderSink(tmp_path)(alert(3))
+    with (tmp_path / "measurements.jsonl").open("w") as file:
+        file.write('{"step": 10, "loss": 2.0, "sharpness_ratio": NaN}\n{"step": 20, "loss": 1.0}\n{"step": 30, "lo')
+    state = read_state(tmp_path)
+    assert state["runs"][0]["loss"] == [[10.0, 20.0], [2.0, 1.0]]
+    assert state["level"] == "spiked"
+    json.dumps(state, allow_nan=False)
+
+
+def test_it_answers_under_no_other_name_and_gives_no_other_file(tmp_path):
+    unfinished_study(tmp_path / "run", n_trials=1)
+    with served(tmp_path / "run") as address:
+        for request in (
+            urllib.request.Request(address, headers={"Host": "evil.example"}),
+            urllib.request.Request(address + "../config.yaml"),
+            urllib.request.Request(address + "%2e%2e/config.yaml"),
+            urllib.request.Request(address + "trials/0000/losses.npy"),
+        ):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request)
+            assert caught.value.code in (400, 404)
+
+
+def test_a_folder_that_vanishes_is_said_and_the_page_goes_on(open_page, tmp_path):
+    folder = unfinished_study(tmp_path / "run", n_trials=2)
+    with served(tmp_path / "run") as address:
+        page, _, _ = open_page(address)
+        expect(page.locator("#rows tbody tr")).to_have_count(2)
+        (tmp_path / "run").rename(tmp_path / "away")
+        expect(page.locator("#progress")).to_contain_text("holds neither")
+        (tmp_path / "away").rename(tmp_path / "run")
+        write_trials(folder, 4)
+        expect(page.locator("#rows tbody tr")).to_have_count(4)
+
+
+def test_a_foreign_folder_and_a_port_in_use_are_clear_errors(tmp_path):
+    with pytest.raises(OutputFolderError, match="must be the output folder of a search, or the folder of a FolderSink"):
+        serve(tmp_path, host="127.0.0.1", port=8765)
+    unfinished_study(tmp_path / "run", n_trials=1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ResourceError, match=f"--port: 127.0.0.1:{port} must be free, but got address already in use"
+        ):
+            serve(tmp_path / "run", host="127.0.0.1", port=port)
