@@ -39,7 +39,7 @@ FENCES = {
     "terminal": {"rich"},
     "dashboard": {"numpy", "plotly", "starlette", "uvicorn"},
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
-    "results": {"numpy", "plotly", "scipy", "yaml"},
+    "results": {"numpy", "plotly", "scipy", "tensorboard", "yaml"},
     "trial": {"lightning", "numpy", "sklearn", "torch", "transformers"},
     "monitor": {"lightning", "prometheus_client", "torch", "transformers"},
     "signals": {"numpy", "torch"},

@@ -76,6 +76,9 @@ class Config(Section):
         Rule("must be a list of folders of earlier searches", "Example: [runs/first]."),
         Field(default_factory=list),
     ]
+    tensorboard: Annotated[
+        bool, Field(strict=True), Rule("must be true or false", "true writes TensorBoard's event files too.")
+    ] = False
     storage: Annotated[Text | None, Rule("must be null or an SQLAlchemy URL", "null keeps a journal file.")] = None
     output: Annotated[Text, Rule("must be the path of a folder", "Leave it out for runs/NAME.")]
 

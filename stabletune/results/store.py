@@ -31,6 +31,7 @@ FILES = (
     "confirmations.csv",
     "trials",
     "checkpoints",
+    "tensorboard",
     "analysis.json",
     "comparison.json",
 )
@@ -40,11 +41,13 @@ PRODUCTS = ("recommended.yaml", "report.html")
 class RunFolder:
     """One study's folder. Naming it does no reading and no writing; ``create`` claims it.
 
-    ``trials`` and ``confirmations`` are its tables: ``rows()`` reads, ``rewrite(rows)`` rebuilds.
+    ``trials`` and ``confirmations`` are its tables: ``rows()`` reads, ``rewrite(rows)`` rebuilds. With ``tensorboard``
+    each run is written as event files too.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, tensorboard: bool = False) -> None:
         self.path = Path(path).expanduser().absolute()
+        self._writes_events = tensorboard
         self.trials = Table(self.path / "trials.csv", TRIAL_KEY)
         self.confirmations = Table(self.path / "confirmations.csv", CONFIRMATION_KEY)
         self.journal_path = self.path / "study.journal"
@@ -132,12 +135,23 @@ class RunFolder:
         ``row`` takes the place of a trial's own, for a trial of several runs.
         """
         spec = result.spec
+        if self._writes_events:
+            self._write_events(result)
         if spec.purpose == "search":
             write_curves(self.run_path(spec.number), result)
             self.trials.write(trial_row(result) if row is None else row)
         else:
             write_curves(self.run_path(spec.number, seed=spec.seed), result)
             self.confirmations.write(confirmation_row(result))
+
+    def _write_events(self, result: TrialResult) -> None:
+        from stabletune.results.tensorboard_events import write_events
+
+        spec = result.spec
+        run = (
+            f"trial-{spec.number:04d}" if spec.purpose == "search" else f"{spec.purpose}-{spec.number:04d}-{spec.seed}"
+        )
+        write_events(self.path / "tensorboard" / run, result)
 
     def record_seed(self, result: TrialResult) -> None:
         """Write the curves of one run of a trial that has several, beside the trial's own."""

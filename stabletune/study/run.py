@@ -6,6 +6,7 @@ executor and stops them when time is up; every decision is made elsewhere.
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,12 @@ def search(
     """
     if not isinstance(config, Config):
         config = load_config(config, overrides=overrides, output=output)
-    folder = RunFolder(config.output)
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "tensorboard: must be false where the package is not installed, but got true. "
+            "pip install 'stabletune[tensorboard]', or leave it out."
+        )
+    folder = RunFolder(config.output, tensorboard=config.tensorboard)
     is_new = not (resume and folder.exists())
     lessons = learn(config) if is_new else None
     runner = load_executor(executor, config.resources)
