@@ -145,8 +145,8 @@ colour: red
             "config.yaml:14: signals.overhead: must lie in 0 < overhead <= 1, but got 2. 0.15 spends 15 % on top.",
             "config.yaml:15: storage: must be an SQLAlchemy URL, but got 'study.db'. Example: sqlite:///study.db.",
             "config.yaml:16: unknown key `colour`. Known here: version, name, workload, workload_args, seed, "
-            "search_space, baseline, budget, objective, schedule, signals, sampler, resources, warm_start, tensorboard, "
-            "storage, output.",
+            "search_space, baseline, budget, objective, schedule, signals, sampler, resources, warm_start, "
+            "tensorboard, storage, output.",
         ]
     )
 
