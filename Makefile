@@ -7,7 +7,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-bench
 PEERS_READY := $(PEERS)/.ready
-MODULES := $(sort $(shell find stabletune -name "*.py"))
 
 .PHONY: help setup demo test check bench bench-signals bench-diagnosis bench-search bench-search-full corpus prediction reproduce docs gpu-check
 .DEFAULT_GOAL := help
@@ -73,10 +72,9 @@ prediction: $(READY) ## Judge the search's rule and forecast on the corpus; OPTI
 reproduce: $(READY) ## Run the paper's experiments and write docs/reproduction.md; FULL=1 takes longer, ITEMS="1 3" picks
 	$(BIN)/python -m examples.paper $(ITEMS) $(if $(FULL),--full)
 
-docs: $(READY) ## Write the reference of every module to build/docs
-	@mkdir -p build/docs
-	@cd build/docs && ../../$(BIN)/python -m pydoc -w $(subst /,.,$(patsubst %/__init__,%,$(MODULES:.py=))) > /dev/null
-	@echo "build/docs/stabletune.html"
+docs: $(READY) ## Build the site into build/docs
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/docs/index.html"
 
 gpu-check: $(READY) ## Run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
