@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
@@ -84,7 +85,30 @@ def _details(findings: Findings) -> str:
             parts.append(tag("p", escape(error)))
         evidence = {"evidence": recommendation.evidence, "provenance": recommendation.provenance}
         parts.append(_folded("Evidence and provenance", as_yaml(evidence)))
+    parts.append(_folded("How to reproduce", _commands(findings)))
     return _section("Details", "".join(parts) + _folded("Configuration", as_yaml(findings.config)))
+
+
+def _commands(findings: Findings) -> str:
+    """Commands that run the search again, one recommended run, and the comparison on fresh seeds."""
+    folder = shlex.quote(str(findings.folder.path))
+    config = shlex.quote(str(findings.folder.path / "config.yaml"))
+    lines = [
+        "# the whole search, into another folder",
+        f"stabletune search {config} --output again",
+    ]
+    if findings.recommendation is not None:
+        values = findings.recommendation.values()
+        searched = [name for name in findings.config.get("search_space") or {} if name in values]
+        settings = " ".join(f"--param {name}={json.dumps(values[name])}" for name in searched)
+        steps = findings.budget("full_steps", 0)
+        lines += [
+            "# one run of the recommended settings over the full horizon",
+            f"stabletune trial {config} --steps {steps} {settings}",
+            "# recommended against baseline, on seeds that neither has seen",
+            f"stabletune compare {folder}",
+        ]
+    return "\n".join(lines)
 
 
 def _folded(title: str, text: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 import re
@@ -218,3 +219,12 @@ def test_a_baseline_that_ends_lower_but_spikes_is_said_to(tmp_path: Path) -> Non
     evidence = {"confirm_seeds": 5, "spiky_runs": 0, "objective": {"ratio": 1.5}, "baseline_spiky_runs": 4}
     Recommendation(settings_from({**PARAMS, **BEST}, "constant"), evidence).save(folder.recommendation_path)
     assert "The baseline ends lower, but 4 of its runs had a spike." in outline_of(page_of(folder)).text
+
+
+def test_the_commands_that_reproduce_it_are_there(tmp_path: Path) -> None:
+    folder = finished_study(tmp_path / "a run")
+    text = html.unescape(write_report(folder).read_text(encoding="utf-8"))
+    config = f"'{folder.path / 'config.yaml'}'"
+    assert f"stabletune search {config} --output again" in text
+    assert f"stabletune trial {config} --steps 2500 --param lr=0.0123 --param beta2=0.9612" in text
+    assert f"stabletune compare '{folder.path}'" in text

@@ -1,8 +1,17 @@
 """The proof as a source of runs: seeds, the baseline's share in them, and what an interruption costs."""
 
+from pathlib import Path
+
 import pytest
 
+from stabletune.config import load_config
+from stabletune.records import Progress
 from stabletune.results.store import RunFolder
+from stabletune.study.listener import Listener
+from stabletune.study.optuna_study import SearchStudy
+from stabletune.study.proof.confirm import ConfirmationPhase
+from stabletune.study.proof.prospects import Candidate
+from tests.study.prediction.seen import seen
 from tests.study.running import rows_of, run
 
 CUT = """
@@ -108,3 +117,29 @@ def test_checkpoints_of_other_runs_are_not_taken_for_ones_own(tmp_path):
         path.touch()
     assert folder.interrupted_seeds(3, "confirmation", 150) == [7]
     assert folder.checkpoint_path(3, "confirmation", 7, 150).exists()
+
+
+def test_steps_of_a_run_that_time_cut_off_are_counted_once_when_it_goes_on(write_config, tmp_path):
+    config = load_config(write_config(("confirm_seeds: 2", "confirm_seeds: 2, checkpoint_minutes: 1")))
+    folder = RunFolder(tmp_path / "out")
+    folder.create(config.resolved())
+    study = SearchStudy(config, folder.journal_path, resume=False)
+    candidate = Candidate(1, {"lr": 0.05}, seen(place=(0.5, 0.5), curve=[(39, -1.0)], number=1))
+    proof = ConfirmationPhase(config, study, folder, [candidate], trials=[], others=[], listener=Listener())
+    spec = proof.next_spec()
+    Path(spec.checkpoint).touch()
+    progress = Progress(
+        number=spec.number,
+        purpose=spec.purpose,
+        seed=spec.seed,
+        step=100,
+        steps=150,
+        loss=1.0,
+        sharpness_ratio=None,
+        v_hat_staleness=None,
+        saved_step=80,
+    )
+    proof.on_progress(progress)
+    proof.on_abandoned(spec, 100)
+    assert study.abandoned_steps == 20  # the eighty before them come with the run that goes on
+    assert proof.next_spec().seed == spec.seed
