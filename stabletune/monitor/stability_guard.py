@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import math
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ Mode = Literal["observe", "suggest", "act"]
 MODES = ("observe", "suggest", "act")
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq")
 _log = logging.getLogger("stabletune")
+_guarded: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
 class StabilityGuard:
@@ -46,7 +48,7 @@ class StabilityGuard:
         loss_floor: the loss's lower bound; a loss at or below it ends the guarding.
 
     Raises:
-        ValueError: an unknown mode.
+        ValueError: an unknown mode, or an optimizer that another guard has already.
     """
 
     def __init__(
@@ -60,6 +62,11 @@ class StabilityGuard:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode: must be one of {', '.join(MODES)}, but got {mode!r}. Name one of them.")
+        if monitor.optimizer in _guarded:
+            raise ValueError(
+                "monitor: its optimizer must have no guard yet, but it has one. Call remove() on that first."
+            )
+        _guarded.add(monitor.optimizer)
         self.mode = mode
         self.decisions: list[GuardDecision] = []
         self._optimizer = monitor.optimizer
@@ -102,8 +109,11 @@ class StabilityGuard:
         """Leave the optimizer alone from now on."""
         for hook in self._hooks:
             hook.remove()
+        _guarded.discard(self._optimizer)
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if self._held:  # the step before raised, and its changes are still there
+            self._after(optimizer, args, kwargs)
         if not self._is_guarding:
             return
         decision = self._policy.before_step(coming_gradient_norm(optimizer))

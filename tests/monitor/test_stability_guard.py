@@ -181,3 +181,29 @@ def test_an_optimizer_without_betas_has_its_rate_scaled():
     assert guard.decisions
     assert {decision.beta2_cap for decision in guard.decisions} <= {0.9, None}
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_step_that_raises_leaves_no_change_behind():
+    loop = Loop("act", lr=0.05).run(300)
+    loop.guard._policy.lr_scale = 0.5  # braking
+
+    def fail(optimizer, args, kwargs):
+        raise RuntimeError("out of memory")
+
+    hook = loop.optimizer.register_step_pre_hook(fail)
+    before = loop.optimizer.param_groups[0]["lr"]
+    with pytest.raises(RuntimeError):
+        loop.optimizer.step()
+    hook.remove()
+    loop.optimizer.step()
+    group = loop.optimizer.param_groups[0]
+    assert (group["lr"], group["betas"]) == (before, (0.9, 0.999))
+
+
+def test_a_second_guard_is_refused_until_the_first_is_removed():
+    loop = Loop("suggest")
+    monitor = StabilityMonitor(loop.training.model, loop.optimizer)
+    with pytest.raises(ValueError, match="its optimizer must have no guard yet"):
+        StabilityGuard(monitor, "act")
+    loop.guard.remove()
+    StabilityGuard(monitor, "act")
