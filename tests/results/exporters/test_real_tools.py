@@ -1,5 +1,9 @@
 """What is exported, handed to the real tools: their own optimizers and schedules must do what was proven."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -74,19 +78,35 @@ def test_lightnings_command_line_builds_the_optimizer_and_the_clipping(tmp_path,
     assert cli.trainer.max_steps == N_STEPS
 
 
+OPTAX_STEPS = """
+import json, sys
+import jax.numpy as jnp
+import optax
+
+names = {}
+exec(open(sys.argv[1]).read(), names)
+start, gradients = json.load(open(sys.argv[2]))
+params = jnp.asarray(start)
+state = names["optimizer"].init(params)
+for gradient in gradients:
+    updates, state = names["optimizer"].update(jnp.asarray(gradient), state, params)
+    params = optax.apply_updates(params, updates)
+print(json.dumps([float(value) for value in params]))
+"""
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup_ratio", [0.0, 0.1])
-def test_optax_takes_the_steps_of_torchs_adamw(schedule, warmup_ratio):
-    optax = pytest.importorskip("optax")
-    jnp = pytest.importorskip("jax.numpy")
-    names = {}
-    exec(export(recommendation(schedule, warmup_ratio=warmup_ratio, max_grad_norm=1.0), "optax"), names)
-    start, rng = np.array([1.0, -2.0, 0.5], dtype=np.float32), np.random.default_rng(0)
-    gradients = rng.normal(0.0, 1.0, (N_STEPS, 3)).astype(np.float32)
-    theirs, state = jnp.asarray(start), names["optimizer"].init(jnp.asarray(start))
-    for gradient in gradients:
-        updates, state = names["optimizer"].update(jnp.asarray(gradient), state, theirs)
-        theirs = optax.apply_updates(theirs, updates)
+def test_optax_takes_the_steps_of_torchs_adamw(tmp_path, schedule, warmup_ratio):
+    rng = np.random.default_rng(0)
+    start, gradients = [1.0, -2.0, 0.5], rng.normal(0.0, 1.0, (N_STEPS, 3)).tolist()
+    settings = recommendation(schedule, warmup_ratio=warmup_ratio, max_grad_norm=1.0)
+    (tmp_path / "exported.py").write_text(export(settings, "optax"))
+    (tmp_path / "given.json").write_text(json.dumps([start, gradients]))
+    # in a process of its own: JAX's threads and Ray's forks do not go together
+    command = [sys.executable, "-c", OPTAX_STEPS, str(tmp_path / "exported.py"), str(tmp_path / "given.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     ours = torch.nn.Parameter(torch.tensor(start))
     proved = recommendation(schedule, warmup_ratio=warmup_ratio)
     optimizer = proved.build_optimizer([ours])
@@ -96,4 +116,4 @@ def test_optax_takes_the_steps_of_torchs_adamw(schedule, warmup_ratio):
         torch.nn.utils.clip_grad_norm_([ours], 1.0)
         optimizer.step()
         scheduler.step()
-    np.testing.assert_allclose(np.asarray(theirs), ours.detach().numpy(), rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(json.loads(done.stdout), ours.detach().numpy(), rtol=2e-4, atol=2e-6)
