@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Path of the config file.", show_default=False)]
+SET_HELP = "Replace a config key; repeat it for more."
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Output folder of a search.", show_default=False)]
 
 
@@ -38,7 +39,9 @@ def search(
     config: ConfigArgument,
     output: Annotated[Optional[Path], typer.Option(help="Output folder, in place of the config's.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the output folder.")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key; repeat it for more.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the recommendation as one JSON object.")] = False,
     executor: Annotated[str, typer.Option(help="ray_tune, or inline: in this process, for debugging.")] = "ray_tune",
@@ -65,7 +68,9 @@ def search(
 def trial(
     config: ConfigArgument,
     param: Annotated[Optional[list[str]], typer.Option(metavar="NAME=VALUE", help="A hyperparameter.")] = None,  # noqa: UP045
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a config key; repeat it for more.")
+    ] = None,
     steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; budget.trial_steps unless given.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Seed; the config's unless given.")] = None,  # noqa: UP045
     output: Annotated[Optional[Path], typer.Option(help="Folder for measurements.jsonl and losses.npy.")] = None,  # noqa: UP045

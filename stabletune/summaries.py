@@ -35,13 +35,19 @@ def study_summary(result: StudyResult) -> str:
             f"{'spiky runs':14}{_of(evidence['spiky_runs'], n):>14}{_of(evidence['baseline_spiky_runs'], n):>14}",
             f"{objective['metric']:14}{objective['recommended']:>14.4g}{short(objective['baseline'], '.4g'):>14}"
             f"   ratio {short(objective['ratio'], '.3g')}",
-            f"Proven over {evidence['confirmed_steps']} steps on {n} fresh seeds; {evidence['candidates_tried']} "
-            f"candidates tried; the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
+            f"Proven over {evidence['confirmed_steps']} steps on {_counted(n, 'fresh seed')}; "
+            f"{_counted(evidence['candidates_tried'], 'candidate')} tried; "
+            f"the rate of spiky runs is below {upper:.0%} (exact 95 % bound).",
+            *([f"Warning: {evidence['warning']}"] if evidence.get("warning") else []),
             *_predicted(evidence),
             f"Training steps spent: {evidence['training_steps_spent']}",
             f"Files: {result.folder} (recommended.yaml, report.html, trials.csv)",
         )
     )
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _predicted(evidence: Mapping[str, Any]) -> list[str]:

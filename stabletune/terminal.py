@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -50,6 +51,10 @@ class PlainLines(Listener):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def on_note(self, sentence: str) -> None:
+        """Say it."""
+        self._say(sentence)
 
     def on_search(self, n_trials: int, n_finished: int) -> None:
         """Announce the search."""
@@ -96,11 +101,16 @@ class LiveView(Listener):
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, int, int], tuple[str, ...]] = {}
+        self._notes: list[str] = []
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"),
             TimeRemainingColumn(),
         )  # fmt: skip
         self._task = self._bar.add_task("starting workers", total=None)
+
+    def on_note(self, sentence: str) -> None:
+        """Keep it above the table."""
+        self._notes.append(escape(sentence))
 
     def render(self) -> Group:
         """The picture of this moment."""
@@ -110,7 +120,7 @@ class LiveView(Listener):
         for row in list(self._rows.values())[-ROWS_SHOWN:]:
             status = row[-1]
             table.add_row(*row[:-1], f"[{_STYLES.get(status, 'cyan')}]{status}")
-        return Group(table, self._bar)
+        return Group(*self._notes, table, self._bar)
 
     def on_search(self, n_trials: int, n_finished: int) -> None:
         """Set the bar to the trials of the search."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stabletune.config import load_config
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 BLOCK = re.compile(r"^```(\w+)(?: (run|title=\"([^\"]+)\"))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,3 +70,19 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "StabilityGuard" in (tmp_path / "reference" / "index.html").read_text(encoding="utf-8")
+
+
+def test_every_key_of_a_config_is_explained(tmp_path):
+    def keys(data, above=""):
+        for key, value in data.items():
+            if isinstance(value, dict) and value:
+                yield from keys(value, f"{above}{key}.")
+            else:
+                yield f"{above}{key}"
+
+    (tmp_path / "config.yaml").write_text("name: x\nworkload: quadratic\nsearch_space: adam_lr_beta2\n")
+    config = load_config(tmp_path / "config.yaml").resolved()
+    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    internal = {"workload_sha256"}
+    missing = [key for key in keys(config) if not key.startswith("search_space.") and f"`{key}`" not in text]
+    assert set(missing) <= internal

@@ -9,6 +9,9 @@ from stabletune.study.proof.outcome import StudyResult
 class Listener:
     """Hears of a search's events and does nothing; a subclass overrides what it cares about."""
 
+    def on_note(self, sentence: str) -> None:
+        """Something worth saying before it begins."""
+
     def on_search(self, n_trials: int, n_finished: int) -> None:
         """The search begins, or goes on after ``n_finished`` trials."""
 

@@ -66,25 +66,32 @@ def search(
             "pip install 'stabletune[tensorboard]', or leave it out."
         )
     folder = RunFolder(config.output, tensorboard=config.tensorboard)
-    is_new = not (resume and folder.exists())
+    is_new, listener = not (resume and folder.exists()), listener or Listener()
+    if is_new and resume:
+        listener.on_note(f"--resume: there is no search in {folder.path} to go on with; a new one begins.")
     lessons = learn(config) if is_new else None
     runner = load_executor(executor, config.resources)
     if is_new:
         folder.create(config.resolved())
     with folder.claimed():
         if not is_new:
-            _take_up(folder, config)
-        return _search(folder, config, lessons, runner, listener or Listener())
+            _take_up(folder, config, listener)
+        return _search(folder, config, lessons, runner, listener)
 
 
-def _take_up(folder: RunFolder, config: Config) -> None:
-    """Go on in a folder whose config is the same but for its budget."""
+def _take_up(folder: RunFolder, config: Config, listener: Listener) -> None:
+    """Go on in a folder whose config is the same but for its budget, and say what of that is new."""
     differing = config.difference(folder.config())
     if differing:
         raise ConfigError(
             f"--resume: only budget may differ from {folder.path / 'config.yaml'}, but got other values for "
-            f"{', '.join(differing)}. Restore them, or start another search with --output."
+            f"{', '.join(differing).replace('workload_sha256', 'the source of the workload (workload_sha256)')}. "
+            "Restore them, or start another search with --output."
         )
+    then = folder.config().get("budget") or {}
+    for name, value in config.resolved()["budget"].items():
+        if name in then and then[name] != value:
+            listener.on_note(f"--resume: budget.{name} was {then[name]} and is {value} from now on.")
     folder.write_config(config.resolved())
 
 
@@ -207,7 +214,10 @@ class _Driver:
             device=self._device,
         )
         margin = lr_margin(self._config, self._proof.standing.outlook, winner.candidate.observation)
-        recommendation = recommend(self._config, proof, lr_margin=margin, point=point_of(self._front()))
+        hardly = self._outlook.has_hardly_fallen(winner.objective, winner.candidate.observation)
+        recommendation = recommend(
+            self._config, proof, lr_margin=margin, point=point_of(self._front()), has_hardly_fallen=hardly
+        )
         earlier = self._folder.recommendation()
         if earlier is None or dict(earlier.settings) != dict(recommendation.settings):
             self._folder.forget_comparison()

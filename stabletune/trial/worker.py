@@ -52,6 +52,11 @@ def _attempt(
     trial: Trial | None = None
     trace: str | None = None
     try:
+        if spec.device == "cuda" and not torch.cuda.is_available():
+            raise WorkloadError(
+                "resources.gpus_per_trial: must be 0 where torch finds no GPU, but a trial asks for one. "
+                "Set it to 0, or install a build of torch for this GPU."
+            )
         function = load_function(spec.workload)
         seed_everything(spec.seed)
         if keeps_own_loop(function):

@@ -9,6 +9,7 @@ import yaml
 from stabletune.errors import BaselineFailed, ConfigError, OutputFolderError
 from stabletune.results.store import RunFolder
 from stabletune.study.compare import compare
+from stabletune.study.listener import Listener
 from tests.study.running import rows_of, run
 from tests.study.spiking import write_spiking_workload
 
@@ -148,3 +149,19 @@ def test_two_processes_do_not_work_in_one_folder(write_config, tmp_path):
         with pytest.raises(OutputFolderError, match="must be used by one process at a time"):
             compare(tmp_path / "out", executor="inline")
     assert run(write_config(), tmp_path / "out", resume=True).ending == "recommended"
+
+
+class Noting(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def on_note(self, sentence):
+        self.notes.append(sentence)
+
+
+def test_what_a_resume_changes_or_does_not_find_is_said(write_config, tmp_path):
+    listener = Noting()
+    run(write_config(), tmp_path / "out", resume=True, listener=listener)
+    assert listener.notes == [f"--resume: there is no search in {tmp_path / 'out'} to go on with; a new one begins."]
+    run(write_config(("full_steps: 150", "full_steps: 160")), tmp_path / "out", resume=True, listener=listener)
+    assert listener.notes[1:] == ["--resume: budget.full_steps was 150 and is 160 from now on."]

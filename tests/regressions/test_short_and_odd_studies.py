@@ -2,6 +2,7 @@
 
 from stabletune.results.report.findings import read_findings
 from stabletune.results.store import RunFolder
+from stabletune.summaries import study_summary
 from tests.study.running import rows_of, run
 
 
@@ -31,3 +32,16 @@ def test_the_report_shows_every_run_of_the_proof_of_a_recommended_baseline(write
     assert outcome.recommendation.provenance["trial"] == 0
     findings = read_findings(RunFolder(tmp_path / "out"))
     assert findings.best.n_runs == 4
+    assert findings.paired_baseline.objective == findings.best.objective
+
+
+def test_a_recommendation_whose_loss_hardly_fell_is_warned_of(write_config, tmp_path):
+    slow = (
+        ("lr: {low: 1.0e-3, high: 1.0e-1", "lr: {low: 1.0e-8, high: 1.0e-7"),
+        ("budget:", "baseline: {lr: 1.0e-8}\nbudget:"),
+    )
+    outcome = run(write_config(*slow), tmp_path / "slow")
+    assert "it hardly trained" in outcome.recommendation.evidence["warning"]
+    assert "it hardly trained" in (tmp_path / "slow" / "report.html").read_text()
+    assert "Warning: The loss is still above half" in study_summary(outcome)
+    assert "warning" not in run(write_config(), tmp_path / "fast").recommendation.evidence

@@ -73,6 +73,8 @@ class Findings:
     @property
     def paired_baseline(self) -> Proof:
         """The baseline's runs on the seeds of the best candidate; all of them before there are any."""
+        if self.best is not None and self.best.candidate == self.baseline.candidate:
+            return self.best
         seeds = {row["seed"] for row in self.best.rows} if self.best is not None else set()
         paired = [row for row in self.baseline.rows if row["seed"] in seeds]
         return Proof(self.baseline.candidate, paired or self.baseline.rows)

@@ -45,7 +45,7 @@ def _recommended_title(findings: Findings) -> str:
     evidence: Mapping[str, Any] = findings.recommendation.evidence if findings.recommendation else {}
     spiky, seeds = evidence.get("spiky_runs"), evidence.get("confirm_seeds")
     if findings.best is not None and findings.best.candidate == findings.baseline.candidate:
-        return "The baseline itself is recommended: nothing that held was better"
+        return "The baseline itself is recommended: it held, and no other trial promised more"
     if not spiky:
         return f"These settings trained without a loss spike on all {number(seeds)} fresh seeds"
     return f"These settings are the best that held: {number(spiky)} of {number(seeds)} fresh seeds had a loss spike"
@@ -64,6 +64,8 @@ def _recommended_sentences(findings: Findings) -> list[str]:
         if is_finite(objective["ratio"]) and objective["ratio"] > 1 and evidence.get("baseline_spiky_runs"):
             spiky = number(evidence["baseline_spiky_runs"])
             sentences[-1] += f" The baseline ends lower, but {spiky} of its runs had a spike."
+    if evidence.get("warning"):
+        sentences.append(tag("strong", escape(evidence["warning"])))
     bound = evidence.get("spiky_run_rate_upper_95")
     if bound is not None:
         tried = evidence.get("candidates_tried", 1)

@@ -71,6 +71,11 @@ class Outlook:
             return math.log(objective)
         return math.log(max(objective - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
 
+    def has_hardly_fallen(self, objective: float, run: Observation) -> bool:
+        """Whether a final training loss is still above half of what no training has; False for other objectives."""
+        is_loss = self._config.objective.metric == "final_loss" and self._config.objective.source == "train"
+        return is_loss and self.value_of(objective, run) > self.untrained - math.log(2.0)
+
     def objective_of(self, value: float, run: Observation) -> float:
         """The inverse of ``value_of``."""
         metric, source = self._config.objective.metric, self._config.objective.source

@@ -48,7 +48,12 @@ class Proof:
 
 
 def recommend(
-    config: Config, proof: Proof, *, lr_margin: float | None = None, point: Mapping[str, int] | None = None
+    config: Config,
+    proof: Proof,
+    *,
+    lr_margin: float | None = None,
+    point: Mapping[str, int] | None = None,
+    has_hardly_fallen: bool = False,
 ) -> Recommendation:
     """The recommendation of a proven candidate.
 
@@ -57,6 +62,7 @@ def recommend(
         proof: the winner and everything the evidence is made of.
         lr_margin: how far its learning rate is from the edge.
         point: which point of the front between speed and stability it is, if one was asked for.
+        has_hardly_fallen: whether its loss is still near what it was at the start, which is then warned of.
     """
     winner = proof.winner
     arguments = config.arguments(winner.candidate.values)
@@ -69,7 +75,7 @@ def recommend(
         workload_args={name: arguments[name] for name in searched if name in arguments},
     )
     n_runs = len(winner.runs)
-    evidence = {
+    evidence: dict[str, Any] = {
         "confirmed_steps": config.budget.full_steps,
         "confirm_seeds": n_runs,
         "spiky_runs": 0,
@@ -82,6 +88,11 @@ def recommend(
         "max_sharpness_ratio": max((r.max_sharpness_ratio for r in winner.runs if r.max_sharpness_ratio), default=None),
         "training_steps_spent": proof.steps_spent,
     }
+    if has_hardly_fallen:
+        evidence["warning"] = (
+            "The loss is still above half of its initial value: spike-free, but it hardly trained. "
+            "Search lower learning rates, more trials or a longer horizon."
+        )
     if point is not None:
         evidence["tradeoff"] = dict(point)
     return Recommendation(settings, evidence, _provenance(config, proof.device) | {"trial": winner.candidate.number})
