@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stabletune.config import Config
+from stabletune.judgement.objective import over_seeds
 from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
 from stabletune.results.curves import finite_or_none
 from stabletune.results.rows import confirmation_row, largest
@@ -82,8 +83,9 @@ class ConfirmationPhase:
 
     @property
     def winner(self) -> Prospect | None:
-        """The proven candidate, if any."""
-        return self.standing.plan.winner
+        """The proven candidate, if any: the baseline itself where it held on the same seeds and ends lower."""
+        chosen = self.standing.plan.winner
+        return None if chosen is None else self._baseline_if_better(chosen) or chosen
 
     @property
     def baseline_runs(self) -> list[ProofRun]:
@@ -176,6 +178,21 @@ class ConfirmationPhase:
         """What decides: all runs of candidates, and the baseline's first, so that its later ones upset nothing."""
         mark = self._mark
         return [run for run in self.runs if run.purpose == "confirmation" or run is mark]
+
+    def _baseline_if_better(self, chosen: Prospect) -> Prospect | None:
+        """The baseline as it stands with all its runs on the seeds of ``chosen``."""
+        own = next((p for p in self.standing.prospects if p.candidate.number == BASELINE), None)
+        seeds = {run.seed for run in chosen.runs}
+        runs = tuple(run for run in self.runs if run.purpose == "baseline" and run.seed in seeds)
+        if own is None or len(runs) < len(seeds) or not all(run.is_clean for run in runs):
+            return None
+        objective = over_seeds([run.objective for run in runs if run.objective is not None])
+        if not objective < over_seeds([run.objective for run in chosen.runs if run.objective is not None]):
+            return None
+        n_more = len(runs) - len(own.runs)
+        return dataclasses.replace(
+            own, runs=runs, objective=objective, n_clean=own.n_clean + n_more, n_seen=own.n_seen + n_more
+        )
 
     def _seed_for(self, number: int, *, is_last: bool) -> int:
         """A fresh seed, or that of an interrupted run.

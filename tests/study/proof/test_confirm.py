@@ -12,6 +12,7 @@ from stabletune.study.optuna_study import SearchStudy
 from stabletune.study.proof.confirm import ConfirmationPhase
 from stabletune.study.proof.prospects import Candidate
 from tests.study.prediction.seen import seen
+from tests.study.proof.test_prospects import ran
 from tests.study.running import rows_of, run
 
 CUT = """
@@ -143,3 +144,26 @@ def test_steps_of_a_run_that_time_cut_off_are_counted_once_when_it_goes_on(write
     proof.on_abandoned(spec, 100)
     assert study.abandoned_steps == 20  # the eighty before them come with the run that goes on
     assert proof.next_spec().seed == spec.seed
+
+
+@pytest.mark.parametrize(
+    ("baseline_objectives", "winner"), [((0.016, 0.017), 0), ((0.03, 0.04), 1), ((0.016, None), 1)], ids=str
+)
+def test_a_baseline_that_held_on_the_same_seeds_and_ends_lower_is_recommended(
+    write_config, tmp_path, baseline_objectives, winner
+):
+    config = load_config(write_config())
+    folder = RunFolder(tmp_path / "out")
+    folder.create(config.resolved())
+    study = SearchStudy(config, folder.journal_path, resume=False)
+    risky = Candidate(0, {}, seen(place=(0.9, 0.9), curve=[(39, -1.0)], number=0, risk=0.9))
+    other = Candidate(1, {"lr": 0.05}, seen(place=(0.1, 0.1), curve=[(39, -1.0)], number=1, risk=0.01))
+    proof = ConfirmationPhase(config, study, folder, [risky, other], trials=[], others=[], listener=Listener())
+    for seed, objective in enumerate(baseline_objectives, 1):
+        clean = objective is not None
+        proof.runs.append(ran(1, seed, objective=0.02, place=(0.1, 0.1)))
+        proof.runs.append(ran(0, seed, clean=clean, objective=objective, place=(0.9, 0.9), purpose="baseline"))
+    assert proof.standing.plan.winner.candidate.number == 1
+    assert proof.winner.candidate.number == winner
+    assert len(proof.winner.runs) == len(proof.baseline_runs) == 2
+    assert proof.is_over
