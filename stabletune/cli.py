@@ -160,12 +160,14 @@ def dashboard(
     with _errors_as_exit_codes("stopped."):
         try:
             from stabletune.dashboard.server import serve
+            from stabletune.dashboard.state import read_state
         except ModuleNotFoundError as error:
             from stabletune.errors import ResourceError
 
             raise ResourceError(
                 f"dashboard: {error.name} must be installed, but is not. pip install 'stabletune[dashboard]'"
             ) from error
+        read_state(folder)
         print(f"http://{host}:{port} shows {folder}; Ctrl-C stops it", file=sys.stderr)
         serve(folder, host=host, port=port)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
 UNEXPLAINED = "unexplained"
+OWN_LOOP = "own loop"
 MEASUREMENTS_FILE, ALERTS_FILE = "measurements.jsonl", "alerts.jsonl"
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
@@ -204,7 +205,8 @@ class Alert:
     """A change of a training's level, or another spike while it has not recovered from the last.
 
     ``level`` it is on since ``step``, ``previous`` the one before; ``message`` says in a sentence what decided.
-    ``loss``, ``sharpness_ratio`` and ``v_hat_staleness`` are the newest known; ``diagnosis`` is given for a spike.
+    ``loss``, ``sharpness_ratio`` (read at ``sharpness_ratio_step``) and ``v_hat_staleness`` are the newest known;
+    ``diagnosis`` is given for a spike.
     """
 
     step: int
@@ -213,6 +215,7 @@ class Alert:
     message: str
     loss: float
     sharpness_ratio: float | None = None
+    sharpness_ratio_step: int | None = None
     v_hat_staleness: float | None = None
     diagnosis: Diagnosis | None = None
 
@@ -228,7 +231,7 @@ class GuardDecision:
 
     ``lr_scale`` multiplies every lr, ``beta2_cap`` caps every beta2 (None: no cap), ``gradient_scale`` multiplies the
     gradients of this step alone. ``score`` and ``gradient_norm`` are what it was decided by, ``sharpness_ratio`` the
-    newest S that was read.
+    newest S that was read, at ``sharpness_ratio_step``.
     """
 
     step: int
@@ -239,6 +242,7 @@ class GuardDecision:
     score: float
     gradient_norm: float
     sharpness_ratio: float | None = None
+    sharpness_ratio_step: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

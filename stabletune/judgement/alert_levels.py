@@ -62,7 +62,8 @@ class AlertLevels:
             previous=previous,
             message=self._message(history, diagnosis),
             loss=history.losses[-1],
-            sharpness_ratio=history.last("sharpness_ratio"),
+            sharpness_ratio=_last_ratio(history)[0],
+            sharpness_ratio_step=_last_ratio(history)[1],
             v_hat_staleness=history.last("v_hat_staleness"),
             diagnosis=diagnosis,
         )
@@ -78,11 +79,12 @@ class AlertLevels:
         return "approaching" if self._is_near else "calm"
 
     def _message(self, history: History, diagnosis: Diagnosis | None) -> str:
-        where, ratio = f"step {history.step}", history.last("sharpness_ratio")
+        where, (ratio, step) = f"step {history.step}", _last_ratio(history)
+        read = _at(ratio) + ("" if step in (None, history.step) else f" at step {step}")
         if self.level == "calm":
-            return f"{where}: calm again, {_at(ratio)}."
+            return f"{where}: calm again, {read}."
         if self.level == "approaching":
-            return f"{where}: near the edge at 1, {_at(ratio)}; many healthy runs rest there."
+            return f"{where}: near the edge at 1, {read}; many healthy runs rest there."
         if self.level == "unstable":
             assert self._found is not None
             return (
@@ -104,6 +106,13 @@ def _newest(history: History, name: str) -> float | None:
     """A signal read at the newest step."""
     newest = history.measurements[-1] if history.measurements else None
     return getattr(newest, name) if newest is not None and newest.step == history.step else None
+
+
+def _last_ratio(history: History) -> tuple[float | None, int | None]:
+    """The newest S, and the step at which it was read."""
+    read = (m for m in reversed(history.measurements) if m.sharpness_ratio is not None)
+    newest = next(read, None)
+    return (None, None) if newest is None else (newest.sharpness_ratio, newest.step)
 
 
 def _at(ratio: float | None) -> str:

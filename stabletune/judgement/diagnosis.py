@@ -12,7 +12,7 @@ from stabletune.judgement.causes import load_causes
 from stabletune.judgement.history import History
 from stabletune.judgement.onset import Onset, loss_ratio
 from stabletune.judgement.spikes import REFRACTORY
-from stabletune.records import UNEXPLAINED, Diagnosis, Episode
+from stabletune.records import OWN_LOOP, UNEXPLAINED, Diagnosis, Episode
 
 
 def diagnose(history: History) -> tuple[Diagnosis, ...]:
@@ -72,5 +72,7 @@ def _closer_look(onset: Onset) -> str:
         return (
             f"Every step was measured already: look at the data of step {onset.step} and at what the loop does there."
         )
+    if onset.history.spec.workload.function == OWN_LOOP:
+        return f"Measure every step from {first} on: StabilityMonitor(..., every=1), or more overhead."
     measured = f"Run `stabletune trial` with --set 'signals={{every: 1}}' up to step {onset.step}"
     return f"{measured}; look at the steps from {first} on."

@@ -142,16 +142,14 @@ class GuardPolicy:
             self.lr_scale = max(FACTOR * before, self.bounds.lr_scale)
             if self.lr_scale == before:
                 return ""
-            return (
-                f"The loss stands out with score {self._score:.3g} (limit {STANDS_OUT}): lr times {self.lr_scale:.3g}."
-            )
+            return f"The loss stands out with score {self._score:.3g} (limit {STANDS_OUT}): lr scaled by {self.lr_scale:.3g}."
         self._n_calm += 1
         if before == 1.0 or self._n_calm <= HELD_FOR:
             return ""
         self.lr_scale = min(GIVEN_BACK * before, 1.0)
         if self.lr_scale == 1.0:
             return "Everything is given back."
-        return f"Calm for {HELD_FOR} steps: lr is given back." if self._n_calm == HELD_FOR + 1 else ""
+        return f"Calm for {HELD_FOR} steps: lr is given back, 1 % a step." if self._n_calm == HELD_FOR + 1 else ""
 
     def _limit(self, norm: float) -> tuple[float, str]:
         """The factor on the gradient, and why; its norm joins the usual ones unless it leaps."""

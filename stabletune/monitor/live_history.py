@@ -12,7 +12,7 @@ from stabletune.judgement.history import History
 from stabletune.judgement.rules import is_growing
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.monitor.stability_monitor import StabilityMonitor
-from stabletune.records import Measurement, TrialSpec, WorkloadReference
+from stabletune.records import OWN_LOOP, Measurement, TrialSpec, WorkloadReference
 from stabletune.signals.gradient_norm import held_gradient_norm
 
 
@@ -69,7 +69,7 @@ def _spec(params: dict[str, Any]) -> TrialSpec:
         steps=0,
         full_steps=0,
         params=params,
-        workload=WorkloadReference("own loop"),
+        workload=WorkloadReference(OWN_LOOP),
         workload_args={},
         schedule="constant",
         metric="final_loss",

@@ -74,6 +74,7 @@ class StabilityGuard:
         self._log = None if log is None else Path(log)
         self._is_guarding = True
         self._ratio: float | None = None
+        self._ratio_step: int | None = None
         self._held: list[tuple[float, Any]] = []
         self._hooks = [
             self._optimizer.register_step_pre_hook(self._before),
@@ -90,7 +91,7 @@ class StabilityGuard:
         if not self._is_guarding:
             return
         if reading is not None and reading.sharpness_ratio is not None:
-            self._ratio = reading.sharpness_ratio
+            self._ratio, self._ratio_step = reading.sharpness_ratio, reading.step
         try:
             self._policy.after_step(as_number(loss))
         except LossFloorError as error:
@@ -156,7 +157,7 @@ class StabilityGuard:
     def _record(self, decision: GuardDecision) -> None:
         if self.mode == "observe":
             return
-        decision = dataclasses.replace(decision, sharpness_ratio=self._ratio)
+        decision = dataclasses.replace(decision, sharpness_ratio=self._ratio, sharpness_ratio_step=self._ratio_step)
         self.decisions.append(decision)
         _log.warning("stabletune: guard, step %d: %s (%s)", decision.step, decision.reason, self.mode)
         if self._log is None:

@@ -90,6 +90,9 @@ def test_a_watched_training_shows_its_curve_and_its_alerts_and_runs_no_html(open
 
 def test_a_last_line_that_is_half_written_is_left_out(tmp_path):
     FolderSink(tmp_path)(alert(3))
+    with pytest.raises(FileExistsError, match="must not hold another training's files"):
+        FolderSink(tmp_path)
+    FolderSink(tmp_path, goes_on=True)
     with (tmp_path / "measurements.jsonl").open("w") as file:
         file.write('{"step": 10, "loss": 2.0, "sharpness_ratio": NaN}\n{"step": 20, "loss": 1.0}\n{"step": 30, "lo')
     state = read_state(tmp_path)

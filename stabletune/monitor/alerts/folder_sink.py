@@ -14,11 +14,26 @@ EVERY = 10
 
 
 class FolderSink:
-    """Writes ``alerts.jsonl``, and ``measurements.jsonl``: each reading, and the loss of every tenth step."""
+    """Writes ``alerts.jsonl``, and ``measurements.jsonl``: each reading, and the loss of every tenth step.
 
-    def __init__(self, folder: str | Path) -> None:
+    Args:
+        folder: made if it is not there.
+        goes_on: add to the files of the same training, which went on from a checkpoint.
+
+    Raises:
+        FileExistsError: the folder holds another training's files.
+    """
+
+    def __init__(self, folder: str | Path, *, goes_on: bool = False) -> None:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / MEASUREMENTS_FILE
+        if path.exists() and not goes_on:
+            raise FileExistsError(
+                f"folder: must not hold another training's files yet, but {path} is there. "
+                "Name another folder, or go on with that training by goes_on=True."
+            )
+        path.touch()
         self._alerts = JsonlSink(self._folder / ALERTS_FILE)
 
     def __call__(self, alert: Alert) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from stabletune.judgement.guard_policy import GuardBounds
 from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts
-from stabletune.monitor.stability_guard import Mode, StabilityGuard
+from stabletune.monitor.stability_guard import MODES, Mode, StabilityGuard
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.records import Measurement
 
@@ -33,6 +33,8 @@ class Watch:
         guard: Mode | None = None,
         bounds: GuardBounds | None = None,
     ) -> None:
+        if guard is not None and guard not in MODES:
+            raise ValueError(f"guard: must be None or one of {', '.join(MODES)}, but got {guard!r}. Name one of them.")
         self._every, self._overhead, self._sinks = every, overhead, tuple(sinks)
         self._mode, self._bounds = guard, bounds
         self.readings: list[Measurement] = []
