@@ -142,7 +142,8 @@ class GuardPolicy:
             self.lr_scale = max(FACTOR * before, self.bounds.lr_scale)
             if self.lr_scale == before:
                 return ""
-            return f"The loss stands out with score {self._score:.3g} (limit {STANDS_OUT}): lr scaled by {self.lr_scale:.3g}."
+            score = f"score {self._score:.3g} (limit {STANDS_OUT})"
+            return f"The loss stands out with {score}: lr scaled by {self.lr_scale:.3g}."
         self._n_calm += 1
         if before == 1.0 or self._n_calm <= HELD_FOR:
             return ""
