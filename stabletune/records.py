@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FORMAT_VERSION = 1
 UNEXPLAINED = "unexplained"
 OWN_LOOP = "own loop"
-MEASUREMENTS_FILE, ALERTS_FILE = "measurements.jsonl", "alerts.jsonl"
+MEASUREMENTS_FILE, ALERTS_FILE, GUARD_FILE = "measurements.jsonl", "alerts.jsonl", "guard.jsonl"
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]
 Purpose = Literal["search", "confirmation", "baseline", "recommended"]

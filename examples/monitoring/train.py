@@ -43,7 +43,7 @@ def main() -> None:
         loss = loss_fn()
         loss.backward()
         optimizer.step()
-        alerts.step(loss, monitor.step(loss, loss_fn))
+        alerts.step(loss, monitor.step(loss, loss_fn), loss_fn)
     alerts.close()
     print(f"final loss {float(loss.detach()):.4g}, level {alerts.level}")
 

@@ -6,7 +6,7 @@
   const shown = (value) => value === null || value === undefined ? "–"
     : typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)).toString() : String(value);
 
-  const heads = {n_spikes: "spikes", max_sharpness_ratio: "max S"};
+  const heads = {n_spikes: "spikes", max_sharpness_ratio: "max S", lr_scale: "lr ×", beta2_cap: "beta2 at most", gradient_scale: "gradient ×", sharpness_ratio: "S"};
 
   const fill = (table, rows, columns) => {
     table.replaceChildren();
@@ -19,7 +19,7 @@
         const cell = line.insertCell();
         const text = document.createElement("span");
         text.textContent = shown(row[column]);
-        if (column === "reason" || column === "message") text.className = "reason";
+        if (["reason", "message"].includes(column)) text.className = "reason";
         if (column === "status") text.className = `status ${["completed", "stopped", "diverged", "pruned", "failed"].includes(row[column]) ? row[column] : ""}`;
         cell.append(text);
       });
@@ -43,7 +43,8 @@
     const counts = Object.entries(state.counts ?? {}).map(([status, n]) => `${n} ${status}`).join(", ");
     byId("progress").textContent = state.kind === "training"
       ? `a watched training, step ${shown(state.step)}, ${state.level}`
-      : `${Object.values(state.counts).reduce((a, b) => a + b, 0)} of ${shown(state.n_trials)} trials (${counts || "none yet"}), ${state.n_proof_runs} proof runs`;
+      : `${Object.values(state.counts).reduce((a, b) => a + b, 0)} of ${shown(state.n_trials)} trials (${counts || "none yet"}), ${state.n_proof_runs} proof runs, ${state.n_running} running`
+        + (state.seconds_silent > 30 ? `; nothing heard of them for ${Math.round(state.seconds_silent)} seconds, the search may have been killed` : "");
     byId("verdict").hidden = !state.outcome;
     byId("outcome").textContent = state.outcome ?? "";
     byId("settings").textContent = state.recommended ? Object.entries(state.recommended)
@@ -53,6 +54,8 @@
     draw("v_hat_staleness", state.runs, false);
     byId("alerts-section").hidden = state.alerts.length === 0;
     fill(byId("alerts"), state.alerts, ["step", "level", "message"]);
+    byId("decisions-section").hidden = state.decisions.length === 0;
+    fill(byId("decisions"), state.decisions, ["step", "mode", "lr_scale", "beta2_cap", "gradient_scale", "sharpness_ratio", "reason"]);
     byId("rows-section").hidden = state.rows.length === 0;
     fill(byId("rows"), state.rows, ["run", "status", "seed", "steps", "lr", "beta2", "objective", "n_spikes",
       "max_sharpness_ratio", "cause", "reason"]);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stabletune.errors import OutputFolderError
-from stabletune.records import ALERTS_FILE, MEASUREMENTS_FILE
+from stabletune.records import ALERTS_FILE, GUARD_FILE, MEASUREMENTS_FILE
 from stabletune.results.curves import Curves, finite_or_none
 from stabletune.results.report.downsampling import downsample
 from stabletune.results.store import RunFolder
@@ -47,17 +48,27 @@ def _search(folder: RunFolder) -> dict[str, Any]:
     ]
     runs = [(label, folder.curves(number, seed=seed)) for number, seed, label in newest]
     recommendation = folder.recommendation()
+    running = folder.running().get("runs", [])
     return {
         "kind": "search",
+        "n_running": len(running),
+        "seconds_silent": time.time() - folder.running_path.stat().st_mtime if running else None,
         "name": config.get("name"),
         "n_trials": budget.get("trials"),
         "counts": Counter(row["status"] for row in trials),
         "n_proof_runs": len(proofs),
         "outcome": folder.analysis().get("outcome"),
         "recommended": None if recommendation is None else recommendation.settings,
-        "rows": [_brief(row) for row in reversed([*trials, *proofs][-NEWEST_ROWS:])],
-        "runs": [_curves(label, curves) for label, curves in runs if curves is not None],
+        "rows": [
+            *map(_brief_of_running, running),
+            *[_brief(row) for row in reversed([*trials, *proofs][-NEWEST_ROWS:])],
+        ],
+        "runs": [
+            *[_curves(label, curves) for label, curves in runs if curves is not None],
+            *map(_curves_of_running, running),
+        ],
         "alerts": [],
+        "decisions": [],
     }
 
 
@@ -76,6 +87,7 @@ def _training(path: Path) -> dict[str, Any]:
         "runs": [run],
         "rows": [],
         "alerts": list(reversed(alerts))[:NEWEST_ROWS],
+        "decisions": list(reversed(_lines(path / GUARD_FILE)))[:NEWEST_ROWS],
     }
 
 
@@ -100,6 +112,34 @@ def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("status", "seed", "steps", "lr", "beta2", "objective", "n_spikes", "max_sharpness_ratio", "reason", "cause")
     name = row.get("trial", row.get("candidate"))
     return {"run": f"{row.get('purpose', 'trial')} {name}", **{key: row.get(key) for key in kept}}
+
+
+def _brief_of_running(run: Mapping[str, Any]) -> dict[str, Any]:
+    ratios = [ratio for _, _, ratio, _ in run["points"] if ratio is not None]
+    return {
+        "run": _label(run),
+        "status": "running",
+        "seed": run["seed"],
+        "steps": f"{run['step']} of {run['steps']}",
+        "lr": run["lr"],
+        "beta2": run["beta2"],
+        "max_sharpness_ratio": max(ratios, default=None),
+    }
+
+
+def _curves_of_running(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what it has reported: about two points a second."""
+    points = run["points"]
+    return {
+        "label": f"{_label(run)}, running",
+        "loss": _thinned([(step, loss) for step, loss, _, _ in points if loss is not None]),
+        "sharpness_ratio": _thinned([(step, ratio) for step, _, ratio, _ in points if ratio is not None]),
+        "v_hat_staleness": _thinned([(step, stale) for step, _, _, stale in points if stale is not None]),
+    }
+
+
+def _label(run: Mapping[str, Any]) -> str:
+    return f"{'trial' if run['purpose'] == 'search' else run['purpose']} {run['trial']}, seed {run['seed']}"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -143,14 +143,14 @@ class GuardPolicy:
             if self.lr_scale == before:
                 return ""
             score = f"score {self._score:.3g} (limit {STANDS_OUT})"
-            return f"The loss stands out with {score}: lr scaled by {self.lr_scale:.3g}."
+            return f"The loss stands out with {score}: scale lr by {self.lr_scale:.3g}."
         self._n_calm += 1
         if before == 1.0 or self._n_calm <= HELD_FOR:
             return ""
         self.lr_scale = min(GIVEN_BACK * before, 1.0)
         if self.lr_scale == 1.0:
-            return "Everything is given back."
-        return f"Calm for {HELD_FOR} steps: lr is given back, 1 % a step." if self._n_calm == HELD_FOR + 1 else ""
+            return "Calm: lr and beta2 may have their own values."
+        return f"Calm for {HELD_FOR} steps: give lr back, 1 % a step." if self._n_calm == HELD_FOR + 1 else ""
 
     def _limit(self, norm: float) -> tuple[float, str]:
         """The factor on the gradient, and why; its norm joins the usual ones unless it leaps."""
@@ -162,4 +162,4 @@ class GuardPolicy:
         if not is_leap or not self.bounds.limits_gradients:
             return 1.0, ""
         scale = LIMITED_TO * usual / norm
-        return scale, f"The gradient leaps to {norm / usual:.3g} times its median: scaled to {LIMITED_TO:g} times."
+        return scale, f"The gradient leaps to {norm / usual:.3g} times its median: scale it to {LIMITED_TO:g} times."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,19 +15,24 @@ from stabletune.records import Inspection, Measurement, TrialSpec
 TRAILING_WINDOW = 20
 
 
+def _numbers() -> array[float]:
+    return array("d")
+
+
 @dataclasses.dataclass
 class History:
     """A trial's losses, measurements and spikes, in the order in which they came.
 
-    ``add`` is the only way in, so that ``spikes`` has always judged exactly ``losses``.
+    ``add`` is the only way in, so that ``spikes`` has always judged exactly ``losses``. A step takes 24 bytes, 24 MB in
+    a million, and a reading about 1 kB.
     """
 
     spec: TrialSpec
     spikes: SpikeDetector
-    losses: list[float] = dataclasses.field(default_factory=list)
+    losses: array[float] = dataclasses.field(default_factory=_numbers)
     measurements: list[Measurement] = dataclasses.field(default_factory=list)
-    gradient_norms: list[float] = dataclasses.field(default_factory=list)
-    learning_rates: list[float] = dataclasses.field(default_factory=list)
+    gradient_norms: array[float] = dataclasses.field(default_factory=_numbers)
+    learning_rates: array[float] = dataclasses.field(default_factory=_numbers)
     inspections: list[Inspection] = dataclasses.field(default_factory=list)
 
     @property

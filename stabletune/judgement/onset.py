@@ -61,7 +61,7 @@ class Onset:
     @functools.cached_property
     def gradient_norms(self) -> NDArray[np.float64]:
         """√Σ g² of every step; nan where unknown."""
-        return np.asarray(self.history.gradient_norms, dtype=np.float64)
+        return np.array(self.history.gradient_norms, dtype=np.float64)
 
     @functools.cached_property
     def usual_loss(self) -> float:

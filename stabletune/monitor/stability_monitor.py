@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
+
+_log = logging.getLogger("stabletune")
 
 
 class StabilityMonitor:
@@ -37,7 +40,8 @@ class StabilityMonitor:
         sharpness: measure the raw sharpness too, likewise; with an overhead at every fifth reading or so.
 
     Raises:
-        MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow.
+        MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow, or holds no
+            parameter of the model.
         ValueError: a setting is out of range.
     """
 
@@ -55,6 +59,10 @@ class StabilityMonitor:
         sharpness: bool = False,
     ) -> None:
         check_optimizer(optimizer)
+        _check_parameters(model, optimizer)
+        self.every, self.limit = every, overhead
+        self.note: str | None = None
+        self._model = model
         self._optimizer = optimizer
         self._probe = probe
         self._schedule = _schedule(every, overhead, steps)
@@ -71,8 +79,14 @@ class StabilityMonitor:
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
         self._measures_curvature = True
+        self._has_read = False
         self._glance_at_state = CountedOnce(lambda: glance(optimizer), GLANCE_COST)
         self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model that is trained."""
+        return self._model
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -105,15 +119,18 @@ class StabilityMonitor:
             The measurement, or None when none was due.
 
         Raises:
-            MeasurementError: the loss cannot be differentiated twice. Everything is as it was before, the attempt is
-                charged to the budget, and the next call may follow; ``forgo_curvature`` ends the attempts.
+            MeasurementError: the first reading fails, as where the loss cannot be differentiated twice. Everything is
+                as it was before, the attempt is charged to the budget, and the next call may follow;
+                ``forgo_curvature`` ends the attempts. Once a reading has succeeded none stops the training: what
+                fails then, whatever the closure raises, is kept in ``note``, logged the first time, and tried again
+                when the next reading is due.
         """
         self._n_steps += 1
         try:
             if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
                 self._look()
             if self._schedule.is_due(self._n_steps):
-                return self.measure(loss, closure)
+                return self._measure_or_note(loss, closure)
             return self.glance(loss, is_asked_for=False)
         finally:
             following = self._n_steps + 1
@@ -126,9 +143,11 @@ class StabilityMonitor:
         self._foresight = None
         try:
             reading = self._read(closure)
-        except MeasurementError as error:
+        except Exception as error:
             self._charge(self._measurement(loss, {}), GRAPH_COST)
-            raise MeasurementError(f"step {self._n_steps}: {error}") from error
+            if isinstance(error, MeasurementError):
+                raise MeasurementError(f"step {self._n_steps}: {error}") from error
+            raise
         fields = {"v_hat_decay": self._decay(), "foreseen_sharpness_ratio": reading.foreseen} | reading.fields
         if self._schedule.extras(self._n_steps).oscillation:
             seen = self._glance_at_state(self._reader.gradient_work)
@@ -136,6 +155,7 @@ class StabilityMonitor:
             fields |= {name: value for name, value in seen.items() if name.startswith("oscillation")}
         measurement = self._measurement(loss, fields)
         self._foresight = reading.foresight
+        self._has_read |= measurement.sharpness_ratio is not None
         self._charge(measurement, reading.cost, foreseen=reading.foreseen)
         return measurement
 
@@ -165,8 +185,21 @@ class StabilityMonitor:
     def forgo_curvature(self) -> None:
         """From now on read only what needs no closure: v̂'s staleness and decay, update size, gradient, oscillation."""
         self._measures_curvature = False
+        self.note = None
         self._spent = self.spent
         self._reader.shadows = None
+
+    def _measure_or_note(self, loss: Tensor | float, closure: Callable[[], Tensor] | None) -> Measurement | None:
+        try:
+            return self.measure(loss, closure)
+        except Exception as error:
+            if not self._has_read:
+                raise
+            where = "" if isinstance(error, MeasurementError) else f"step {self._n_steps}: {type(error).__name__}: "
+            if self.note is None:
+                _log.warning("stabletune: a reading failed and the training goes on: %s%s", where, error)
+            self.note = f"{where}{error}"
+            return None
 
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
@@ -199,6 +232,16 @@ class StabilityMonitor:
             loss=float(loss.detach()) if isinstance(loss, Tensor) else float(loss),
             lr=float(self._optimizer.param_groups[0]["lr"]),
             **fields,
+        )
+
+
+def _check_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise MeasurementError if the model has parameters and the optimizer trains none of them."""
+    held = {id(p) for p in model.parameters()}
+    if held and not any(id(p) in held for group in optimizer.param_groups for p in group["params"]):
+        raise MeasurementError(
+            "StabilityMonitor: the optimizer must hold parameters of the model, but shares none with "
+            f"{type(model).__name__}. Give the model that this optimizer trains."
         )
 
 

@@ -34,6 +34,7 @@ FILES = (
     "tensorboard",
     "analysis.json",
     "comparison.json",
+    "running.json",
 )
 PRODUCTS = ("recommended.yaml", "report.html")
 
@@ -201,6 +202,23 @@ class RunFolder:
         """What ``write_comparison`` kept; empty when nothing was."""
         return self._read_json("comparison.json")
 
+    def write_running(self, running: Mapping[str, Any]) -> None:
+        """Keep which runs are under way."""
+        self._write_json("running.json", running)
+
+    def forget_running(self) -> None:
+        """Delete it: none is."""
+        (self.path / "running.json").unlink(missing_ok=True)
+
+    def running(self) -> dict[str, Any]:
+        """What ``write_running`` kept; empty when nothing was."""
+        return self._read_json("running.json")
+
+    @property
+    def running_path(self) -> Path:
+        """Where that is; its time says when a run was heard of last."""
+        return self.path / "running.json"
+
     def recommendation(self) -> Recommendation | None:
         """The recommendation, or None when nothing has been proven."""
         return Recommendation.load(self.recommendation_path) if self.recommendation_path.exists() else None
@@ -226,5 +244,12 @@ class RunFolder:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OutputFolderError(f"{path}: must be JSON, but cannot be read ({error}). Delete it.") from error
+        if not isinstance(content, dict):
+            raise OutputFolderError(f"{path}: must be a JSON object, but got {type(content).__name__}. Delete it.")
         return content

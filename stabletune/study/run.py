@@ -29,6 +29,7 @@ from stabletune.study.proof.outcome import Proof, StudyResult, explain_failure, 
 from stabletune.study.proof.plan import BASELINE
 from stabletune.study.trials.search_phase import SearchPhase
 from stabletune.study.trials.warm_start import Lessons, keep, learn, recall
+from stabletune.study.under_way import RunsUnderWay
 
 
 def search(
@@ -132,6 +133,7 @@ class _Driver:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._search = SearchPhase(config, study, folder, lessons=lessons, listener=listener)
         self._proof: ConfirmationPhase | None = None
+        self._under_way = RunsUnderWay(folder)
         self._error: Exception | None = None
         self._device = study.attribute("device", "")
         minutes = config.budget.wall_minutes
@@ -147,15 +149,20 @@ class _Driver:
     def next_spec(self) -> TrialSpec | None:
         if self.is_over:
             return None
-        return self._phase.next_spec()
+        spec = self._phase.next_spec()
+        if spec is not None:
+            self._under_way.start(spec)
+        return spec
 
     def on_progress(self, progress: Progress) -> bool:
         if self._error is not None or self._is_out_of_time:
             return False
+        self._under_way.report(progress)
         return self._phase.on_progress(progress)
 
     def on_result(self, result: TrialResult) -> None:
         try:
+            self._under_way.end(result.spec)
             if result.device and result.device != self._device:
                 self._device = result.device
                 self._study.set_attribute("device", result.device)
@@ -164,6 +171,7 @@ class _Driver:
             self._error = self._error or error
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
+        self._under_way.end(spec)
         self._phase.on_abandoned(spec, steps)
 
     def raise_what_stopped_it(self) -> None:
@@ -173,6 +181,7 @@ class _Driver:
 
     def conclude(self) -> StudyResult:
         """Write what there is to write and say how it ended."""
+        self._folder.forget_running()
         result = self._result()
         self._folder.write_analysis(
             {

@@ -103,9 +103,9 @@ class Checkpoint:
             "parts": {name: _plain(part.state_dict()) for name, part in self._parts.items()},
             "position": self._batches.position,
             "past": {
-                "losses": history.losses,
-                "gradient_norms": history.gradient_norms,
-                "learning_rates": history.learning_rates,
+                "losses": list(history.losses),
+                "gradient_norms": list(history.gradient_norms),
+                "learning_rates": list(history.learning_rates),
                 "measurements": history.measurements,
                 "inspections": history.inspections,
                 "spent": monitor.spent if monitor is not None else 0.0,

@@ -6,7 +6,6 @@ A spec flows in; every loss and measurement passes through ``step``; what came o
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,11 +16,11 @@ from stabletune.errors import MeasurementError, WorkloadError
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
+from stabletune.monitor.inspection.spike_watch import SpikeWatch
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.optim.instrumented_adamw import InstrumentedAdamW
 from stabletune.records import Inspection, Measurement, Progress, TrialSpec
 from stabletune.schedules import lr_factor
-from stabletune.trial.spike_watch import SpikeWatch
 from stabletune.trial.stoppers import load_stoppers
 from stabletune.trial.verdict import Verdict
 
@@ -179,30 +178,20 @@ class Trial:
             sharpness=self.spec.sharpness,
             **schedule,
         )
-        self._watch = SpikeWatch(self.history, self.monitor, self._model, self._optimizer)
+        self._watch = SpikeWatch(self.history, self.monitor)
 
     def _measure(
         self, loss: float, closure: Callable[[], torch.Tensor], monitor: StabilityMonitor, watch: SpikeWatch
     ) -> None:
         try:
-            measurement = monitor.step(loss, closure)
-            has_reading = measurement is not None and measurement.sharpness_ratio is not None
-            if watch.wants_reading(has_reading=has_reading):
-                measurement = monitor.measure(loss, closure).completed_by(measurement)
-            if (measurement is None or measurement.oscillation_energy is None) and watch.wants_glance():
-                glance = monitor.glance(loss)
-                measurement = glance if measurement is None else measurement.completed_by(glance)
+            measurement = watch.complete(loss, closure, monitor.step(loss, closure))
+            if monitor.note is not None:
+                raise MeasurementError(monitor.note)
         except MeasurementError as error:
             # the losses alone can judge this run: it goes on with the signals that need no second derivative
             monitor.forgo_curvature()
             self.remark(f"without curvature since {error}")
             return
-        logits = watch.logits(closure)
-        if logits is not None:
-            measurement = measurement or Measurement(
-                step=self.history.step, loss=loss, lr=self.history.learning_rates[-1]
-            )
-            measurement = dataclasses.replace(measurement, largest_logits=logits)
         if measurement is not None:
             self.history.measurements.append(measurement)
 

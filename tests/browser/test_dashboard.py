@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import urllib.error
@@ -50,6 +51,36 @@ def test_trials_that_finish_while_it_is_open_appear(open_page, tmp_path):
         expect(page.locator("#loss path.js-line").nth(2)).to_be_attached()
         assert said == []
         assert all(request.startswith(address) or request.startswith("data:") for request in asked)
+
+
+def test_a_run_under_way_is_shown_with_its_curve_and_one_long_silent_is_said(open_page, tmp_path):
+    folder = unfinished_study(tmp_path / "run", n_trials=2)
+    run = {"purpose": "search", "trial": 2, "seed": 5, "lr": 0.01, "beta2": 0.99, "step": 120, "steps": 500}
+    folder.write_running({"runs": [{**run, "points": [[60, 2.0, 0.5, None], [120, 1.0, 0.8, 3.0]]}]})
+    with served(tmp_path / "run") as address:
+        page, said, _ = open_page(address)
+        first = page.locator("#rows tbody tr").nth(0)
+        expect(first).to_contain_text("120 of 500")
+        assert "trial 2, seed 5" in first.inner_text() and "0.8" in first.inner_text()
+        assert "1 running" in page.locator("#progress").inner_text()
+        expect(page.locator("#loss .legendtext").last).to_contain_text("trial 2, seed 5, running")
+        os.utime(folder.running_path, (0, 0))
+        expect(page.locator("#progress")).to_contain_text("nothing heard of them")
+        folder.forget_running()
+        expect(page.locator("#progress")).to_contain_text("0 running")
+        assert said == []
+
+
+def test_what_a_guard_decided_is_shown(open_page, tmp_path):
+    FolderSink(tmp_path)
+    change = {"lr_scale": 0.5, "beta2_cap": 0.9, "gradient_scale": 1.0}
+    decision = {"step": 7, "mode": "act", **change, "reason": "<b>x</b>"}
+    (tmp_path / "guard.jsonl").write_text(json.dumps(decision) + "\n" + '{"step": 8, "mo')
+    with served(tmp_path) as address:
+        page, said, _ = open_page(address)
+        expect(page.locator("#decisions tbody tr")).to_have_count(1)
+        assert "<b>x</b>" in page.locator("#decisions tbody tr").inner_text()
+        assert said == []
 
 
 def test_a_finished_search_shows_its_recommendation(open_page, tmp_path):

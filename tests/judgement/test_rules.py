@@ -61,7 +61,7 @@ def test_the_rule_leaves_the_history_as_it_is():
     history = growing_oscillation()
     before = (list(history.losses), list(history.measurements), history.spikes.worst_score)
     assert imminent_spike(history) == imminent_spike(history)
-    assert (history.losses, history.measurements, history.spikes.worst_score) == before
+    assert (list(history.losses), history.measurements, history.spikes.worst_score) == before
 
 
 def test_an_oscillation_that_doubles_every_other_step_grows_although_every_step_between_falls():

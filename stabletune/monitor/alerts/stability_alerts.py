@@ -32,9 +32,18 @@ class StabilityAlerts:
         sinks: each is called with every ``Alert``; one that has a method ``observe(step, loss, reading)`` is told of
             every step too.
         loss_floor: the loss's lower bound; a loss at or below it ends the judging.
+
+    Raises:
+        TypeError: a sink cannot be called.
     """
 
     def __init__(self, monitor: StabilityMonitor, sinks: Sequence[Sink] = (), *, loss_floor: float = 0.0) -> None:
+        for n, sink in enumerate(sinks):
+            if not callable(sink) or isinstance(sink, type):
+                raise TypeError(
+                    f"sinks: each must be callable with an Alert, but sink {n} is {sink!r}. "
+                    "Give a function, or an instance of a sink such as LogSink()."
+                )
         self._sinks = tuple(sinks)
         self._live = LiveHistory(monitor, loss_floor=loss_floor)
         self._levels = AlertLevels()
@@ -46,13 +55,26 @@ class StabilityAlerts:
         """The level now."""
         return self._levels.level
 
-    def step(self, loss: torch.Tensor | float, reading: Measurement | None) -> Alert | None:
-        """Take a step, after ``monitor.step`` gave ``reading``; the alert if there is one."""
+    def step(
+        self,
+        loss: torch.Tensor | float,
+        reading: Measurement | None,
+        closure: Callable[[], torch.Tensor] | None = None,
+    ) -> Alert | None:
+        """Take a step, after ``monitor.step`` gave ``reading``; the alert if there is one.
+
+        Args:
+            loss: of the step.
+            reading: what ``monitor.step`` gave.
+            closure: computes the step's loss again, mostly the one given to ``monitor.step``. With it S is read out of
+                turn where the loss or a gradient stands out, and the batches of the last four steps are kept, so that a
+                bad batch and an overflow can be told from the other causes; the monitor's overhead pays for it.
+        """
         if not self._is_judging:
             return None
         value = as_number(loss)
         try:
-            reading = self._live.add(value, reading)
+            reading = self._live.add(value, reading, closure)
         except LossFloorError as error:
             self._is_judging = False
             _log.warning("stabletune: no more alerts. %s", error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -11,6 +13,8 @@ from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts
 from stabletune.monitor.stability_guard import MODES, Mode, StabilityGuard
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.records import Measurement
+
+_log = logging.getLogger("stabletune")
 
 
 class Watch:
@@ -22,6 +26,7 @@ class Watch:
         sinks: told of alerts; none, and there are no alerts.
         guard: the mode of a guard; None, and there is none.
         bounds: of the guard.
+        guard_log: a file for its decisions; ``guard.jsonl`` in the folder of a ``FolderSink`` is on the dashboard.
     """
 
     def __init__(
@@ -32,11 +37,12 @@ class Watch:
         sinks: Sequence[Sink] = (),
         guard: Mode | None = None,
         bounds: GuardBounds | None = None,
+        guard_log: str | Path | None = None,
     ) -> None:
         if guard is not None and guard not in MODES:
             raise ValueError(f"guard: must be None or one of {', '.join(MODES)}, but got {guard!r}. Name one of them.")
         self._every, self._overhead, self._sinks = every, overhead, tuple(sinks)
-        self._mode, self._bounds = guard, bounds
+        self._mode, self._bounds, self._guard_log = guard, bounds, guard_log
         self.readings: list[Measurement] = []
         self.monitor: StabilityMonitor | None = None
         self.alerts: StabilityAlerts | None = None
@@ -46,7 +52,9 @@ class Watch:
         """Attach to an optimizer, before its first step."""
         self.monitor = StabilityMonitor(model, optimizer, every=self._every, overhead=self._overhead)
         self.alerts = StabilityAlerts(self.monitor, self._sinks) if self._sinks else None
-        self.guard = StabilityGuard(self.monitor, self._mode, bounds=self._bounds) if self._mode is not None else None
+        self.guard = None
+        if self._mode is not None:
+            self.guard = StabilityGuard(self.monitor, self._mode, bounds=self._bounds, log=self._guard_log)
 
     def refuse_to_act_alone(self) -> None:
         """Raise ``ValueError`` if a guard is to act: changes in one of several processes would drive them apart."""
@@ -59,16 +67,24 @@ class Watch:
     def step(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> None:
         """Take an optimizer step; ``losses`` of its micro-batches, whose sum is the step's loss."""
         assert self.monitor is not None
-        loss: torch.Tensor | float = torch.stack([loss.detach().float() for loss in losses]).sum()
-        reading = self.monitor.step(loss, closure)
-        if self.alerts is not None or self.guard is not None:
-            loss = float(loss)
+        loss = torch.stack([loss.detach().float() for loss in losses]).sum()
+        reading = self._read(loss, closure)
         if self.alerts is not None:
-            self.alerts.step(loss, reading)
+            self.alerts.step(loss, reading, closure)
         if self.guard is not None:
             self.guard.step(loss, reading)
         if reading is not None:
             self.readings.append(reading)
+
+    def _read(self, loss: torch.Tensor, closure: Callable[[], torch.Tensor]) -> Measurement | None:
+        """Read if due; a first reading that fails ends the readings of S, and not the training."""
+        assert self.monitor is not None
+        try:
+            return self.monitor.step(loss, closure)
+        except Exception as error:
+            _log.warning("stabletune: S is not read in this training: %s: %s", type(error).__name__, error)
+            self.monitor.forgo_curvature()
+            return None
 
     def end(self) -> None:
         """Let the sinks finish and leave the optimizer alone."""

@@ -193,6 +193,11 @@ def _differentiate(
             f"times a gradient's, but {str(error).splitlines()[0]} Give a probe on a smaller batch."
         ) from error
     except Exception as error:
+        if "second time" in str(error):
+            raise MeasurementError(
+                "StabilityMonitor: the probe or closure must compute the loss anew, but returned one whose graph "
+                "backward() has freed. Give lambda: loss_fn(model, batch) in place of lambda: loss."
+            ) from error
         reason = f"{(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')}."
         if "compile" in reason:  # torch's own advice there, to change a setting, only leads to the next error
             reason = "torch.compile has no double backward."

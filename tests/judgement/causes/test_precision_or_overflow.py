@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from array import array
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_gradients_that_a_loop_zeroed_before_they_were_recorded_are_no_underflow
 
 def test_losses_are_shown_as_they_are_not_above_their_floor():
     history = history_of([*calm(), math.nan], [*calm(), math.nan])
-    history.losses[:] = [loss - 10.0 for loss in history.losses]
+    history.losses[:] = array("d", [loss - 10.0 for loss in history.losses])
     history.spikes.loss_floor = -10.0
     history.inspections.append(look(math.nan, [math.nan], has_finite_inputs=True))
     assert "the loss went from -8.99 (usual: -8.995) to nan" in find(Onset(history, ONSET)).evidence

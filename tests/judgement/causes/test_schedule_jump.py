@@ -1,5 +1,7 @@
 """Schedule jump: a learning rate that rose at once, and no warm-up."""
 
+from array import array
+
 import pytest
 
 from stabletune.judgement.causes.schedule_jump import find
@@ -41,11 +43,11 @@ def test_a_falling_or_constant_rate_is_no_jump():
 def test_a_jump_long_before_explains_neither_a_blow_nor_a_growth():
     assert find(Onset(with_rates([1e-3] * 260 + [1e-2]), ONSET)) is None
     history = growth()
-    history.learning_rates[200:] = [1e-2] * (len(history.losses) - 200)
+    history.learning_rates[200:] = array("d", [1e-2] * (len(history.losses) - 200))
     assert find(Onset(history, ONSET)) is None
 
 
 def test_a_growth_may_begin_later_than_a_blow():
     history = growth()
-    history.learning_rates[260:] = [1e-2] * (len(history.losses) - 260)
+    history.learning_rates[260:] = array("d", [1e-2] * (len(history.losses) - 260))
     assert find(Onset(history, ONSET)) is not None

@@ -8,6 +8,7 @@ import torch
 
 from stabletune import InstrumentedAdamW, StabilityAlerts, StabilityMonitor
 from stabletune.judgement.spikes import find_spikes
+from stabletune.monitor.alerts.log_sink import LogSink
 from stabletune.trial.workloads.tanh_regression import build
 
 
@@ -89,3 +90,99 @@ def test_other_adams_are_judged_by_their_own_settings(make):
     found = []
     train(400, sinks=[found.append], make=make)
     assert found
+
+
+def train_on_batches(n_steps, *, bad_at=None, breaks_from=None, sees_batches=True, every=None):
+    """Parameters, alerts and readings of a small classifier; one batch may be bad, the closure may break."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+    data = torch.randn(8, 32, 4)
+    labels = (data.sum(-1).sign() + 1).long()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    monitor = StabilityMonitor(model, optimizer, every=every, overhead=0.15)
+    found, readings = [], []
+    alerts = StabilityAlerts(monitor, [found.append])
+    for step in range(1, n_steps + 1):
+        x, y = (-8.0 if step == bad_at else 1.0) * data[step % 8], labels[step % 8]
+
+        def closure(x=x, y=y, step=step):
+            if breaks_from is not None and step >= breaks_from:
+                raise ValueError("no second time")
+            return torch.nn.functional.cross_entropy(model(x), y)
+
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        readings.append(monitor.step(loss, closure))
+        alerts.step(loss, readings[-1], closure if sees_batches else None)
+    return [p.detach() for p in model.parameters()], found, readings, monitor
+
+
+def spiked(found):
+    return next(alert for alert in found if alert.level == "spiked")
+
+
+def test_a_bad_batch_is_named_where_its_closure_is_given():
+    _, found, _, _ = train_on_batches(200, bad_at=150)
+    assert (spiked(found).step, spiked(found).diagnosis.cause) == (150, "bad batch")
+    assert spiked(found).sharpness_ratio_step == 150
+
+
+def test_without_it_the_alert_says_that_the_batch_was_not_looked_at():
+    _, found, _, _ = train_on_batches(200, bad_at=150, sees_batches=False)
+    assert spiked(found).diagnosis.cause == "unexplained"
+    assert "was not looked at again" in spiked(found).message
+
+
+def test_a_closer_look_changes_nothing_of_the_training():
+    ours, _, _, _ = train_on_batches(200, bad_at=150)
+    theirs, _, _, _ = train_on_batches(200, bad_at=150, sees_batches=False)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_what_is_looked_at_is_paid_by_the_monitors_overhead():
+    _, _, _, monitor = train_on_batches(1500, bad_at=150)
+    assert monitor.overhead <= 0.15 * (1 + 100 / 1500)
+
+
+def test_a_closure_that_fails_after_readings_that_succeeded_stops_no_training(caplog):
+    _, found, readings, monitor = train_on_batches(300, bad_at=250, breaks_from=200, every=20)
+    assert spiked(found).step == 250
+    assert "ValueError: no second time" in monitor.note
+    assert caplog.text.count("a reading failed and the training goes on") == 1
+    assert caplog.text.count("no closer look at spikes any more") == 1
+    assert [r.step for r in readings if r is not None] == list(range(20, 200, 20))
+    assert len(readings) == 300
+
+
+def test_losses_that_are_not_finite_for_long_are_looked_at_once_in_fifty_steps():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    monitor = StabilityMonitor(model, optimizer)
+    alerts = StabilityAlerts(monitor)
+    calls = []
+    for step in range(1, 201):
+        x = torch.randn(8, 3)
+
+        def closure(x=x, step=step):
+            calls.append(step)
+            return model(x).square().mean() * (float("nan") if step > 100 else 1.0)
+
+        loss = closure()
+        if step <= 100:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        alerts.step(loss.detach(), None, closure)
+    looked_at = {step for step in calls if step > 100 and calls.count(step) > 2}
+    assert len(looked_at) <= 10
+
+
+@pytest.mark.parametrize("sink", [LogSink, "log", None])
+def test_a_sink_that_cannot_be_called_is_refused(sink):
+    model = torch.nn.Linear(3, 1)
+    monitor = StabilityMonitor(model, torch.optim.Adam(model.parameters()))
+    with pytest.raises(TypeError, match="sinks: each must be callable with an Alert, but sink 0 is"):
+        StabilityAlerts(monitor, [sink])

@@ -28,7 +28,7 @@ def test_no_stopper_ends_a_healthy_trial_and_none_changes_the_history(stopper):
     before = (list(history.losses), list(history.measurements))
     assert stopper(history) is None
     assert stopper(history) is None
-    assert (history.losses, history.measurements) == before
+    assert (list(history.losses), history.measurements) == before
 
 
 def test_a_loss_that_is_not_finite_diverges_with_the_step():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stabletune.trial.inspector import Inspector
+from stabletune.monitor.inspection.inspector import Inspector
 
 
 class Line(torch.nn.Module):

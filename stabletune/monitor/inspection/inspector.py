@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from stabletune.monitor.inspection.kept_batch import KeptBatch, keep
 from stabletune.records import BatchLook, Inspection
 from stabletune.signals.forward_pass import loss_in_float64, watch_forward
 from stabletune.signals.gradient_norm import gradient_norm
 from stabletune.signals.undisturbed import undisturbed
-from stabletune.trial.kept_batch import KeptBatch, keep
 
 N_KEPT = 4
 N_OTHERS = 3
@@ -33,7 +33,7 @@ SAME = 1e-3  # of the loss, between two passes: more, and it is random, as under
 
 
 class Inspector:
-    """Keeps the last batches of a trial, and compares the one that stood out with those around it.
+    """Keeps the last batches of a run, and compares the one that stood out with those around it.
 
     Args:
         model: whose buffers and modes are kept.
@@ -63,6 +63,10 @@ class Inspector:
         if math.isfinite(norm):
             self._norms.append(norm)
         return is_alarm
+
+    def has_batch(self, step: int) -> bool:
+        """Whether the batch of this step is kept."""
+        return bool(self._kept) and self._kept[-1].step == step
 
     def inspect(self, step: int) -> Inspection:
         """Compare the batch that stood out at this step, or just before it, with those kept from before it."""

@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from stabletune.trial.kept_batch import keep
+from stabletune.monitor.inspection.kept_batch import keep
 
 
 def test_a_kept_closure_keeps_the_variables_of_its_step():
@@ -13,6 +13,24 @@ def test_a_kept_closure_keeps_the_variables_of_its_step():
         batch = torch.full((2,), float(step))
         kept.append(keep(step, 0.0, lambda: batch.sum()))  # noqa: B023
     assert [float(k.loss_now()) for k in kept] == [0.0, 2.0, 4.0]
+
+
+def test_so_does_one_of_a_loop_at_the_top_of_a_script():
+    script = """
+for step in range(3):
+    batch = torch.full((2,), float(step))
+    kept.append(keep(step, 0.0, lambda: total(batch)))
+    unused = torch.zeros(1000)
+"""
+    kept = []
+    exec(script, {"torch": torch, "kept": kept, "keep": keep, "total": lambda batch: batch.sum()})
+    assert [float(k.loss_now()) for k in kept] == [0.0, 2.0, 4.0]
+    assert "unused" not in kept[0].loss_now.__globals__
+
+
+def test_a_value_that_is_not_finite_is_found_in_a_scripts_variables():
+    found = {"torch": torch, "batch": torch.tensor([1.0, float("nan")])}
+    assert keep(1, 0.0, eval("lambda: batch.sum()", found)).has_finite_inputs() is False
 
 
 def test_a_kept_closure_sees_later_parameters():

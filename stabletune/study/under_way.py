@@ -1,0 +1,75 @@
+"""Which runs are under way and how far they are, as a file that ``stabletune dashboard`` shows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from stabletune.records import Progress, TrialSpec
+from stabletune.results.store import RunFolder
+
+SECONDS_BETWEEN_WRITES = 2.0
+MOST_POINTS = 400
+
+Key = tuple[str, int, int]
+_log = logging.getLogger("stabletune")
+
+
+class RunsUnderWay:
+    """Follows each run from its start to its end; the file is replaced every two seconds at most.
+
+    It is a view: where it cannot be written, that is logged once and the search goes on.
+
+    Args:
+        folder: of the search.
+        seconds: the least time between two writes.
+    """
+
+    def __init__(self, folder: RunFolder, seconds: float = SECONDS_BETWEEN_WRITES) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._runs: dict[Key, dict[str, Any]] = {}
+        self._written_at = -seconds
+        self._has_failed = False
+
+    def start(self, spec: TrialSpec) -> None:
+        """A run was handed out."""
+        self._runs[spec.purpose, spec.number, spec.seed] = {
+            "purpose": spec.purpose,
+            "trial": spec.number,
+            "seed": spec.seed,
+            "lr": spec.params.get("lr"),
+            "beta2": spec.params.get("beta2"),
+            "step": 0,
+            "steps": spec.steps,
+            "points": [],
+        }
+        self._write()
+
+    def report(self, progress: Progress) -> None:
+        """A run reports; what it shows at a time is a point of its curves."""
+        run = self._runs.get((progress.purpose, progress.number, progress.seed))
+        if run is None:
+            return
+        run["step"] = progress.step
+        run["points"].append([progress.step, progress.loss, progress.sharpness_ratio, progress.v_hat_staleness])
+        if len(run["points"]) > MOST_POINTS:
+            run["points"] = run["points"][::2]
+        self._write()
+
+    def end(self, spec: TrialSpec) -> None:
+        """A run has ended, whatever came of it."""
+        self._runs.pop((spec.purpose, spec.number, spec.seed), None)
+        self._write()
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        if now - self._written_at >= self._seconds:
+            self._written_at = now
+            try:
+                self._folder.write_running({"runs": list(self._runs.values())})
+            except OSError as error:
+                if not self._has_failed:
+                    self._has_failed = True
+                    _log.warning("stabletune: the dashboard does not see runs under way: %s", error)
