@@ -48,7 +48,7 @@ def test_what_a_page_says_to_do_works(page, tmp_path):
 
 
 def test_pages_with_commands_are_found():
-    assert {"index.md", "own_model.md", "signals.md", "troubleshooting.md"} <= set(PAGES)
+    assert {"index.md", "own_model.md", "troubleshooting.md", "watch.md"} <= set(PAGES)
 
 
 def test_every_page_is_in_the_site():
