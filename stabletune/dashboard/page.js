@@ -4,7 +4,8 @@
   const byId = (id) => document.getElementById(id);
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const shown = (value) => value === null || value === undefined ? "–"
-    : typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)).toString() : String(value);
+    : typeof value !== "number" || Number.isInteger(value) ? String(value)
+    : Math.abs(value) < 1e-3 ? value.toExponential(3) : Number(value.toPrecision(4)).toString();
 
   const heads = {n_spikes: "spikes", max_sharpness_ratio: "max S", lr_scale: "lr ×", beta2_cap: "beta2 at most", gradient_scale: "gradient ×", sharpness_ratio: "S"};
 
@@ -31,7 +32,7 @@
       mode: run[id][0].length < 80 ? "lines+markers" : "lines", line: {width: 1.3}, marker: {size: 4}}));
     const axis = {gridcolor: color("line"), zeroline: false};
     const layout = {margin: {l: 60, r: 10, t: 10, b: 40}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: {color: color("text")}, showlegend: true, legend: {orientation: "h", y: 1.12}, uirevision: "kept",
+      font: {color: color("text")}, showlegend: true, legend: {orientation: "h", yanchor: "bottom", y: 1.02, entrywidth: 200}, uirevision: "kept",
       xaxis: {...axis, title: {text: "step"}}, yaxis: {...axis, type: edge ? "-" : "log"},
       shapes: edge ? [{type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: {color: color("edge"), dash: "dash"}}] : []};
     Plotly.react(id, traces, layout, {displayModeBar: false, responsive: true});
@@ -57,7 +58,7 @@
     byId("decisions-section").hidden = state.decisions.length === 0;
     fill(byId("decisions"), state.decisions, ["step", "mode", "lr_scale", "beta2_cap", "gradient_scale", "sharpness_ratio", "reason"]);
     byId("rows-section").hidden = state.rows.length === 0;
-    fill(byId("rows"), state.rows, ["run", "status", "seed", "steps", "lr", "beta2", "objective", "n_spikes",
+    fill(byId("rows"), state.rows, ["run", "status", "steps", "lr", "beta2", "objective", "n_spikes",
       "max_sharpness_ratio", "cause", "reason"]);
   };
 

@@ -109,9 +109,10 @@ def _pair(steps: Any, values: Any) -> list[list[float]]:
 
 
 def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("status", "seed", "steps", "lr", "beta2", "objective", "n_spikes", "max_sharpness_ratio", "reason", "cause")
+    kept = ("status", "steps", "lr", "beta2", "objective", "n_spikes", "max_sharpness_ratio", "reason", "cause")
     name = row.get("trial", row.get("candidate"))
-    return {"run": f"{row.get('purpose', 'trial')} {name}", **{key: row.get(key) for key in kept}}
+    of_seed = f", seed {row['seed']}" if row.get("purpose") else ""
+    return {"run": f"{row.get('purpose', 'trial')} {name}{of_seed}", **{key: row.get(key) for key in kept}}
 
 
 def _brief_of_running(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +120,6 @@ def _brief_of_running(run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": _label(run),
         "status": "running",
-        "seed": run["seed"],
         "steps": f"{run['step']} of {run['steps']}",
         "lr": run["lr"],
         "beta2": run["beta2"],
