@@ -41,7 +41,7 @@ FENCES = {
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},
     "results": {"numpy", "plotly", "scipy", "tensorboard", "yaml"},
     "trial": {"lightning", "numpy", "sklearn", "torch", "transformers"},
-    "monitor": {"lightning", "prometheus_client", "torch", "transformers"},
+    "monitor": {"lightning", "prometheus_client", "torch", "torchmetrics", "transformers"},
     "signals": {"numpy", "torch"},
     "optim": {"torch"},
     "judgement": {"numpy"},

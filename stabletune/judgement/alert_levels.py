@@ -42,19 +42,24 @@ class AlertLevels:
         self._found: ImminentSpike | None = None
 
     def update(self, history: History) -> Alert | None:
-        """Judge the newest step of ``history``, once for each; the alert if the level changes or a spike begins."""
+        """Judge the newest step of ``history``, once for each.
+
+        The alert if the level changes, a spike begins, or the loss stops being finite.
+        """
         ratio = _newest(history, "sharpness_ratio")
         if ratio is not None:
             self._is_near = ratio >= (APPROACHES_UNTIL if self._is_near else APPROACHES_FROM)
         self._found = imminent_spike(history) or self._found
         spikes, previous = history.spikes, self.level
+        is_broken = not math.isfinite(history.losses[-1])
+        is_break_new = is_broken and all(map(math.isfinite, history.losses[-REFRACTORY:-1]))
         is_spike_new = len(spikes.episodes) > self._n_episodes
         self._n_episodes = len(spikes.episodes)
         self.level = self._judged(history)
-        if self.level == previous and not is_spike_new:
+        if self.level == previous and not (is_spike_new or is_break_new):
             return None
         diagnosis = None
-        if self.level == "spiked" and (is_spike_new or previous != "spiked"):
+        if self.level == "spiked":
             diagnosis = diagnose_step(history, spikes.episodes[-1].start if is_spike_new else history.step)
         return Alert(
             step=history.step,

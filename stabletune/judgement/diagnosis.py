@@ -56,7 +56,12 @@ def _what_was_compared(onset: Onset) -> str:
     if look is None:
         return "; its batch was not looked at again"
     found = []
-    if look.others and math.isfinite(look.suspect.loss):
+    if look.others and all(other.loss == look.suspect.loss for other in look.others):
+        found.append(
+            "the batches kept of it and the steps before have one and the same loss now (one batch for all, or a "
+            "closure that does not hold its own)"
+        )
+    elif look.others and math.isfinite(look.suspect.loss):
         ratio = math.exp(loss_ratio(look))
         found.append(
             f"its batch's loss {ratio:.3g} times those of the {len(look.others)} before under the same parameters"

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from stabletune.errors import LossFloorError
 from stabletune.judgement.spikes import INITIAL_STEPS, WINDOW, SpikeDetector
 from stabletune.records import GuardDecision
 
@@ -20,7 +21,7 @@ FACTOR = 0.5
 HELD_FOR = 20
 GIVEN_BACK = 1.01
 USUAL_OVER, FEWEST = 50, 20
-OUTLIER, SUDDEN_OVER, LIMITED_TO = 5.0, 5, 3.0
+OUTLIER, SUDDEN_OVER, LIMITED_TO, MOST_LEAPS = 5.0, 5, 3.0, 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class GuardBounds:
     limits_gradients: bool = True
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.lr_scale <= 1.0:
+        if not (_is_number(self.lr_scale) and 0.0 < self.lr_scale <= 1.0):
             raise ValueError(f"lr_scale: 0 < lr_scale <= 1 must hold, but got {self.lr_scale!r}. 1 leaves lr alone.")
-        if self.beta2 is not None and not 0.0 <= self.beta2 < 1.0:
+        if self.beta2 is not None and not (_is_number(self.beta2) and 0.0 <= self.beta2 < 1.0):
             raise ValueError(f"beta2: 0 <= beta2 < 1 must hold, but got {self.beta2!r}. None leaves beta2 alone.")
 
 
@@ -52,7 +53,8 @@ class GuardPolicy:
     - s > 0.3: :math:`k \leftarrow \max(k / 2, k_{min})`, at each such step, and beta2 is capped as long as k < 1;
     - 20 steps after the last of these: :math:`k \leftarrow \min(1.01\,k, 1)` a step;
     - a gradient of five times the median of the last fifty norms, and of five times the largest of the last five, is a
-      leap and no oscillation, which grows over steps: it is scaled down to three times that median.
+      leap and no oscillation, which grows over steps: it is scaled down to three times that median; after five in
+      a row it is the norm that has changed, and is left alone.
 
     A spike is an oscillation that grows until v̂ stops it: a smaller lr puts S below 1 at once, so that it decays, and a
     smaller beta2 lets v̂ follow. What it costs and saves, beside other thresholds: docs/guard.md.
@@ -60,9 +62,14 @@ class GuardPolicy:
     Args:
         bounds: how far it may go.
         loss_floor: the loss's lower bound.
+
+    Raises:
+        ValueError: ``bounds`` are no ``GuardBounds``, or ``loss_floor`` is no finite number.
     """
 
     def __init__(self, bounds: GuardBounds | None = None, *, loss_floor: float = 0.0) -> None:
+        if bounds is not None and not isinstance(bounds, GuardBounds):
+            raise ValueError(f"bounds: must be None or GuardBounds(...), but got {bounds!r}. Give GuardBounds(...).")
         self.bounds = bounds or GuardBounds()
         self.lr_scale = 1.0
         self._loss_floor = loss_floor
@@ -70,6 +77,7 @@ class GuardPolicy:
         self._first: list[float] = []
         self._recent: deque[float] = deque(maxlen=WINDOW + 2)
         self._norms: deque[float] = deque(maxlen=USUAL_OVER)
+        self._n_leaps = 0
         self._score = 0.0
         self._n_calm = 0
         self._n_steps = 0
@@ -84,13 +92,12 @@ class GuardPolicy:
 
         The factor on lr that is given back a little at each step is no decision; where that begins and ends is.
         """
-        self._n_steps += 1
         scale, reason = self._limit(gradient_norm)
         braked = self._brake_or_give_back()
         if not reason and not braked:
             return None
         return GuardDecision(
-            step=self._n_steps,
+            step=self._n_steps + 1,
             lr_scale=self.lr_scale,
             beta2_cap=self.beta2_cap,
             gradient_scale=scale,
@@ -105,6 +112,7 @@ class GuardPolicy:
         Raises:
             LossFloorError: it is at or below ``loss_floor``.
         """
+        self._n_steps += 1
         self._score = self._spikes.update(loss)
         if math.isfinite(loss):
             if len(self._first) < INITIAL_STEPS:
@@ -121,19 +129,36 @@ class GuardPolicy:
             "first_losses": list(self._first),
             "recent_losses": list(self._recent),
             "norms": list(self._norms),
+            "n_leaps": self._n_leaps,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict``."""
-        self.lr_scale, self._n_calm, self._n_steps = state["lr_scale"], state["n_calm"], state["n_steps"]
-        self._norms = deque(state["norms"], maxlen=USUAL_OVER)
-        self._spikes = SpikeDetector(self._loss_floor)
-        self._first, self._recent = [], deque(maxlen=WINDOW + 2)
-        is_young = len(state["recent_losses"]) < WINDOW + 2
-        for loss in [*([] if is_young else state["first_losses"]), *state["recent_losses"]]:
-            self._spikes.update(loss)
-        self._first, self._recent = list(state["first_losses"]), deque(state["recent_losses"], maxlen=WINDOW + 2)
-        self._score = state["score"]
+        """Go on from ``state_dict``, within these bounds; a state that is refused changes nothing.
+
+        Raises:
+            ValueError: it is no such state.
+        """
+        try:
+            lr_scale, score = float(state["lr_scale"]), float(state["score"])
+            n_calm, n_steps, n_leaps = int(state["n_calm"]), int(state["n_steps"]), int(state["n_leaps"])
+            first, recent, norms = (
+                [float(value) for value in state[name]] for name in ("first_losses", "recent_losses", "norms")
+            )
+            if not 0.0 < lr_scale <= 1.0 or math.isnan(score) or min(n_calm, n_steps, n_leaps) < 0:
+                raise ValueError(f"lr_scale {lr_scale}, score {score}, {n_calm}, {n_steps}, {n_leaps} steps")
+            spikes = SpikeDetector(self._loss_floor)
+            is_young = len(recent) < WINDOW + 2
+            for loss in [*([] if is_young else first), *recent]:
+                spikes.update(loss)
+        except (KeyError, TypeError, ValueError, LossFloorError) as error:
+            raise ValueError(
+                f"state: must be what state_dict() gave, but got {type(error).__name__}: {error}. "
+                "Leave it out to begin anew."
+            ) from error
+        self.lr_scale, self._score = max(lr_scale, self.bounds.lr_scale), score
+        self._n_calm, self._n_steps, self._n_leaps = n_calm, n_steps, n_leaps
+        self._spikes, self._norms = spikes, deque(norms, maxlen=USUAL_OVER)
+        self._first, self._recent = first, deque(recent, maxlen=WINDOW + 2)
 
     def _brake_or_give_back(self) -> str:
         before = self.lr_scale
@@ -156,10 +181,16 @@ class GuardPolicy:
         """The factor on the gradient, and why; its norm joins the usual ones unless it leaps."""
         usual = statistics.median(self._norms) if len(self._norms) >= FEWEST else math.inf
         lately = max(list(self._norms)[-SUDDEN_OVER:], default=math.inf)
-        is_leap = math.isfinite(norm) and norm > OUTLIER * max(usual, lately)
+        is_large = math.isfinite(norm) and usual > 0.0 and norm > OUTLIER * max(usual, lately)
+        is_leap = is_large and self._n_leaps < MOST_LEAPS
         if math.isfinite(norm):
             self._norms.append(usual if is_leap else norm)
+            self._n_leaps = self._n_leaps + 1 if is_leap else 0
         if not is_leap or not self.bounds.limits_gradients:
             return 1.0, ""
         scale = LIMITED_TO * usual / norm
         return scale, f"The gradient leaps to {norm / usual:.3g} times its median: scale it to {LIMITED_TO:g} times."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

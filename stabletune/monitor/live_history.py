@@ -73,8 +73,16 @@ class LiveHistory:
 
 
 def as_number(loss: Tensor | float) -> float:
-    """A loss as a number; of a tensor this waits for its device."""
-    return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+    """A loss as a number; of a tensor this waits for its device.
+
+    Raises:
+        ValueError: it is neither a number nor a tensor of one.
+    """
+    try:
+        return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise ValueError(f"loss: must be a number or a scalar tensor, but got {got}. Give loss.mean(), say.") from error
 
 
 def _settings(optimizer: Optimizer) -> dict[str, Any]:

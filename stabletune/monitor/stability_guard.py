@@ -31,24 +31,39 @@ _log = logging.getLogger("stabletune")
 _guarded: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
+@dataclasses.dataclass
+class _Held:
+    """What a group had before a step, and what it was given for it."""
+
+    group: dict[str, Any]
+    lr: Any
+    betas: Any
+    set_lr: Any = None
+    set_betas: Any = None
+
+
 class StabilityGuard:
     """Keeps a training from spiking with the smallest changes that do, and gives them back when it is calm.
 
     The rule and its thresholds: ``judgement.guard_policy.GuardPolicy``. lr is scaled, and beta2 capped, for the time of
     a step, so that a scheduler sees its own values; where beta2 changes, ``exp_avg_sq`` is rescaled so that v̂ does not
-    leap. ``suggest`` decides what it would do first and changes nothing; ``observe`` says nothing either. It works with
-    every optimizer whose groups have ``betas``; of others lr alone is scaled. Gradients and loss are read at every
-    step, which on a GPU waits for it.
+    leap. ``suggest`` decides what it would do first and changes nothing; ``observe`` says nothing either. beta2 is
+    capped for Adam, AdamW, NAdam and InstrumentedAdamW; of others lr alone is scaled (RAdam's rectification would
+    lengthen its steps). Gradients and loss are read at every step, which on a GPU waits for it; with
+    ``optimizer.step(closure)`` the gradients are those that the closure makes. What fails inside ends the guarding and
+    not the training.
 
     Args:
         monitor: of the optimizer to guard.
         mode: what it may do.
         bounds: how far it may go.
-        log: a file to which each decision is added as a JSON line; Python's logging gets it anyway.
+        log: a file to which each decision is added as a JSON line, its folder made if need be; Python's logging gets
+            it anyway.
         loss_floor: the loss's lower bound; a loss at or below it ends the guarding.
 
     Raises:
-        ValueError: an unknown mode, or an optimizer that another guard has already.
+        ValueError: an unknown mode, bounds or a floor that are none, or an optimizer that another guard has already.
+        OSError: ``log`` cannot be written.
     """
 
     def __init__(
@@ -62,24 +77,33 @@ class StabilityGuard:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode: must be one of {', '.join(MODES)}, but got {mode!r}. Name one of them.")
+        if not isinstance(monitor, StabilityMonitor):
+            raise ValueError(
+                f"monitor: must be a StabilityMonitor, but got {type(monitor).__name__}. Give the one of the loop."
+            )
         if monitor.optimizer in _guarded:
             raise ValueError(
                 "monitor: its optimizer must have no guard yet, but it has one. Call remove() on that first."
             )
-        _guarded.add(monitor.optimizer)
         self.mode = mode
         self.decisions: list[GuardDecision] = []
         self._optimizer = monitor.optimizer
         self._policy = GuardPolicy(bounds, loss_floor=loss_floor)
         self._log = None if log is None else Path(log)
+        if self._log is not None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            self._log.touch()
+        self._caps_beta2 = isinstance(self._optimizer, (torch.optim.Adam, torch.optim.NAdam))
         self._is_guarding = True
         self._ratio: float | None = None
         self._ratio_step: int | None = None
-        self._held: list[tuple[float, Any]] = []
+        self._held: list[_Held] = []
         self._hooks = [
             self._optimizer.register_step_pre_hook(self._before),
-            self._optimizer.register_step_post_hook(self._after),
+            self._optimizer.register_step_post_hook(lambda optimizer, args, kwargs: self._give_back()),
+            self._optimizer.register_state_dict_pre_hook(lambda optimizer: self._give_back()),
         ]
+        _guarded.add(self._optimizer)
 
     @property
     def lr_scale(self) -> float:
@@ -103,42 +127,73 @@ class StabilityGuard:
         return self._policy.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict``, with the same bounds."""
+        """Go on from ``state_dict``, within these bounds; raises ValueError for anything else."""
         self._policy.load_state_dict(state)
 
     def remove(self) -> None:
         """Leave the optimizer alone from now on."""
+        self._give_back()
         for hook in self._hooks:
             hook.remove()
         _guarded.discard(self._optimizer)
 
-    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if self._held:  # the step before raised, and its changes are still there
-            self._after(optimizer, args, kwargs)
+    def _before(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Decide now, or once the closure of this step has made its gradients."""
+        self._give_back()  # what a step that raised has left
         if not self._is_guarding:
-            return
-        decision = self._policy.before_step(coming_gradient_norm(optimizer))
+            return None
+        given = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if given is None:
+            self._decide_safely()
+            return None
+
+        def closure() -> Any:
+            loss = given()
+            self._decide_safely()
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": closure}
+        return (args[0], closure, *args[2:]), kwargs
+
+    def _decide_safely(self) -> None:
+        try:
+            self._decide()
+        except Exception:
+            self._is_guarding = False
+            self._give_back()
+            _log.exception("stabletune: the guard failed and ends; the training goes on")
+
+    def _decide(self) -> None:
+        decision = self._policy.before_step(coming_gradient_norm(self._optimizer))
         if decision is not None:
             self._record(decision)
         if self.mode != "act":
             return
+        groups = self._optimizer.param_groups
         if decision is not None and decision.gradient_scale != 1.0:
-            for parameter in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+            for parameter in (p for group in groups for p in group["params"] if p.grad is not None):
                 parameter.grad.mul_(decision.gradient_scale)
         cap = self._policy.beta2_cap
-        self._held = []
-        for group in optimizer.param_groups:
-            self._held.append((group["lr"], group.get("betas")))
+        for group in groups:
+            held = _Held(group, group["lr"], group.get("betas"))
+            self._held.append(held)
             if self._policy.lr_scale < 1.0:
-                group["lr"] = group["lr"] * self._policy.lr_scale
-            if cap is not None and "betas" in group and cap < group["betas"][1]:
+                group["lr"] = held.set_lr = group["lr"] * self._policy.lr_scale
+            if cap is not None and self._caps_beta2 and cap < group["betas"][1]:
                 self._set_beta2(group, cap)
+                held.set_betas = group["betas"]
 
-    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for group, (lr, betas) in zip(optimizer.param_groups, self._held, strict=False):
-            group["lr"] = lr
-            if betas is not None and betas != group["betas"]:
-                self._set_beta2(group, betas[1])
+    def _give_back(self) -> None:
+        """Undo what a step was given, but for what somebody else has set since."""
+        for held in self._held:
+            group = held.group
+            if held.set_lr is not None and group["lr"] is held.set_lr:
+                group["lr"] = held.lr
+            if held.set_betas is not None and group["betas"] is held.set_betas:
+                self._set_beta2(group, held.betas[1])
         self._held = []
 
     def _set_beta2(self, group: dict[str, Any], beta2: float) -> None:

@@ -60,12 +60,14 @@ class StabilityMonitor:
     ) -> None:
         check_optimizer(optimizer)
         _check_parameters(model, optimizer)
+        if probe is not None and not callable(probe):
+            raise ValueError(f"StabilityMonitor: probe must be None or a function, but got {probe!r}. Give a closure.")
         self.every, self.limit = every, overhead
         self.note: str | None = None
         self._model = model
         self._optimizer = optimizer
         self._probe = probe
-        self._schedule = _schedule(every, overhead, steps)
+        self._schedule = make_schedule(every, overhead, steps)
         shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
         self._reader = Probe(
             model,
@@ -127,15 +129,16 @@ class StabilityMonitor:
         """
         self._n_steps += 1
         try:
-            if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
-                self._look()
-            if self._schedule.is_due(self._n_steps):
-                return self._measure_or_note(loss, closure)
-            return self.glance(loss, is_asked_for=False)
-        finally:
-            following = self._n_steps + 1
-            is_next_due = self._schedule.is_due(following) or self._schedule.is_look_due(following)
-            self._before = sum_second_moments(self._optimizer) if is_next_due else None
+            return self._step(loss, closure)
+        except Exception as error:
+            if not self._has_read:
+                raise
+            self._before = None
+            where = "" if isinstance(error, MeasurementError) else f"step {self._n_steps}: {type(error).__name__}: "
+            if self.note is None:
+                _log.warning("stabletune: a reading failed and the training goes on: %s%s", where, error)
+            self.note = f"{where}{error}"
+            return None
 
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
         """Measure now, due or not, and charge the budget."""
@@ -189,17 +192,17 @@ class StabilityMonitor:
         self._spent = self.spent
         self._reader.shadows = None
 
-    def _measure_or_note(self, loss: Tensor | float, closure: Callable[[], Tensor] | None) -> Measurement | None:
+    def _step(self, loss: Tensor | float, closure: Callable[[], Tensor] | None) -> Measurement | None:
         try:
-            return self.measure(loss, closure)
-        except Exception as error:
-            if not self._has_read:
-                raise
-            where = "" if isinstance(error, MeasurementError) else f"step {self._n_steps}: {type(error).__name__}: "
-            if self.note is None:
-                _log.warning("stabletune: a reading failed and the training goes on: %s%s", where, error)
-            self.note = f"{where}{error}"
-            return None
+            if self._schedule.is_look_due(self._n_steps) and not self._schedule.is_due(self._n_steps):
+                self._look()
+            if self._schedule.is_due(self._n_steps):
+                return self.measure(loss, closure)
+            return self.glance(loss, is_asked_for=False)
+        finally:
+            following = self._n_steps + 1
+            is_next_due = self._schedule.is_due(following) or self._schedule.is_look_due(following)
+            self._before = sum_second_moments(self._optimizer) if is_next_due else None
 
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
@@ -236,7 +239,17 @@ class StabilityMonitor:
 
 
 def _check_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raise MeasurementError if the model has parameters and the optimizer trains none of them."""
+    """Raise MeasurementError unless the optimizer trains real parameters, of the model too if that has any."""
+    if not isinstance(model, torch.nn.Module):
+        raise MeasurementError(
+            f"StabilityMonitor: model must be a torch.nn.Module, but got {type(model).__name__}. "
+            "Give the module that is trained."
+        )
+    unreal = next((p.dtype for group in optimizer.param_groups for p in group["params"] if p.is_complex()), None)
+    if unreal is not None:
+        raise MeasurementError(
+            f"StabilityMonitor: parameters must be real, but got {unreal}. Hold real and imaginary parts apart."
+        )
     held = {id(p) for p in model.parameters()}
     if held and not any(id(p) in held for group in optimizer.param_groups for p in group["params"]):
         raise MeasurementError(
@@ -255,7 +268,8 @@ def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exa
     return None
 
 
-def _schedule(every: int | None, overhead: float, steps: int | None) -> Schedule:
+def make_schedule(every: int | None, overhead: float, steps: int | None = None) -> Schedule:
+    """The schedule that these settings ask for; a ValueError if one is out of range."""
     if every is not None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(

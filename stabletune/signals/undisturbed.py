@@ -16,8 +16,8 @@ from torch.nn.parameter import is_lazy
 def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[None]:
     """Restore on leaving: buffers, train/eval modes, ``p.grad``, and the random states of torch, numpy and random.
 
-    Parameters and optimizer state are only read within. ``p.grad`` is set aside, so that a closure which calls
-    ``backward`` after all leaves no trace.
+    Not those of a ``torch.Generator`` of the user's own. Parameters and optimizer state are only read within.
+    ``p.grad`` is set aside, so that a closure which calls ``backward`` after all leaves no trace.
 
     Args:
         model: whose buffers and modes are kept, those of every submodule included.
@@ -29,12 +29,8 @@ def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[No
     gradients = [(p, p.grad) for p in everything]
     modes = [(module, module.training) for module in model.modules()]
     registered = [(module, dict(module._buffers)) for module in model.modules()]
-    buffers = [
-        (buffer, buffer.detach().clone())
-        for _, named in registered
-        for buffer in named.values()
-        if buffer is not None and not is_lazy(buffer)
-    ]
+    held = [b for _, named in registered for b in named.values() if b is not None and not is_lazy(b)]
+    buffers = [(part, part.detach().clone()) for part in map(_written_to, held)]
     with _random_states(), torch.random.fork_rng(devices=_cuda_devices()):
         for p, _ in gradients:
             p.grad = None
@@ -51,6 +47,16 @@ def undisturbed(model: torch.nn.Module, params: Sequence[Tensor]) -> Iterator[No
             for buffer, value in buffers:
                 # through .data, so that the version counter does not move and no retained graph is spoiled
                 buffer.data.copy_(value)
+
+
+def _written_to(buffer: Tensor) -> Tensor:
+    """The part of a buffer in which each number lies once: of one made by ``expand`` the part that was expanded."""
+    if buffer.layout != torch.strided:
+        return buffer
+    for dimension, stride in enumerate(buffer.stride()):
+        if stride == 0 and buffer.shape[dimension] > 1:
+            buffer = buffer.narrow(dimension, 0, 1)
+    return buffer
 
 
 @contextlib.contextmanager

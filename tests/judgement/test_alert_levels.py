@@ -52,6 +52,11 @@ def test_a_loss_that_is_not_finite_is_a_spike_until_it_has_been_finite_for_long(
     assert found == [(201, "calm", "spiked"), (202 + REFRACTORY, "spiked", "calm")]
 
 
+def test_a_loss_that_stops_being_finite_within_a_spike_is_an_alert_of_its_own():
+    found = alerts([*calm(200), 5.0, 5.0, *[math.nan] * 235])
+    assert found == [(201, "calm", "spiked"), (203, "spiked", "spiked")]
+
+
 def test_a_predicted_spike_is_unstable_until_it_does_not_come():
     history, levels = growing_oscillation(), AlertLevels()
     alert = levels.update(history)

@@ -72,8 +72,52 @@ def test_an_oscillation_that_grows_over_steps_is_no_leap():
 
 
 def test_leaps_do_not_become_usual():
-    decisions, _ = replay(calm(120), [*calm(60), *[50.0] * 60])
-    assert len(decisions) == 60
+    norms = calm(200)
+    norms[60::12] = [50.0] * len(norms[60::12])
+    decisions, _ = replay(calm(200), norms)
+    assert [decision.step for decision in decisions] == list(range(61, 201, 12))
+
+
+def test_a_norm_that_rises_for_good_is_limited_for_five_steps_and_then_left_alone():
+    decisions, _ = replay(calm(1060), [*calm(60), *[50.0] * 1000])
+    assert [decision.step for decision in decisions] == [61, 62, 63, 64, 65]
+
+
+def test_gradients_that_were_all_zero_make_the_first_other_no_leap():
+    decisions, _ = replay(calm(80), [*[0.0] * 40, *calm(40)])
+    assert decisions == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr_scale": -1.0}, {"lr_scale": math.nan}, {"norms": None}, {"n_steps": -1}, {"recent_losses": ["x"]}]
+)
+def test_a_state_that_is_none_is_refused_and_changes_nothing(change):
+    policy = GuardPolicy()
+    replay(calm(70), calm(70), policy=policy)
+    before = policy.state_dict()
+    with pytest.raises(ValueError, match=r"state: must be what state_dict\(\) gave"):
+        policy.load_state_dict({**before, **change})
+    with pytest.raises(ValueError, match="KeyError"):
+        policy.load_state_dict({})
+    assert policy.state_dict() == before
+
+
+def test_a_state_of_wider_bounds_comes_within_these():
+    policy = GuardPolicy(GuardBounds(lr_scale=0.5))
+    policy.load_state_dict({**GuardPolicy().state_dict(), "lr_scale": 0.1})
+    assert policy.lr_scale == 0.5
+
+
+@pytest.mark.parametrize("bounds", [{"lr_scale": 0.5}, 3])
+def test_what_are_no_bounds_is_refused(bounds):
+    with pytest.raises(ValueError, match="bounds: must be None or GuardBounds"):
+        GuardPolicy(bounds)
+
+
+@pytest.mark.parametrize("floor", ["0", None, math.nan, math.inf, True])
+def test_what_is_no_floor_is_refused(floor):
+    with pytest.raises(ValueError, match="loss_floor: must be a finite number"):
+        GuardPolicy(loss_floor=floor)
 
 
 @pytest.mark.parametrize("norm", [math.nan, math.inf])

@@ -3,6 +3,8 @@
 import copy
 import json
 import logging
+import shutil
+import statistics
 
 import pytest
 import torch
@@ -106,7 +108,9 @@ def test_each_decision_is_a_line_of_its_log(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_stops_no_training(tmp_path, caplog):
-    loop = Loop("act", log=tmp_path / "missing" / "guard.jsonl").run(700)
+    loop = Loop("act", log=tmp_path / "made" / "guard.jsonl")
+    shutil.rmtree(tmp_path / "made")
+    loop.run(700)
     assert len(loop.losses) == 700
     assert caplog.text.count("no longer written") == 1
 
@@ -207,3 +211,149 @@ def test_a_second_guard_is_refused_until_the_first_is_removed():
         StabilityGuard(monitor, "act")
     loop.guard.remove()
     StabilityGuard(monitor, "act")
+
+
+def test_a_log_in_a_place_that_cannot_be_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        Loop("act", log=tmp_path / "file" / "guard.jsonl")
+
+
+def small(make=torch.optim.AdamW, mode="act", **options):
+    """A small optimizer with its guard, and the parameter it trains."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    optimizer = make(model.parameters(), lr=1e-2)
+    return model, optimizer, StabilityGuard(StabilityMonitor(model, optimizer), mode, **options)
+
+
+@pytest.mark.parametrize("mode", ["observe", "suggest", "act"])
+def test_a_gradient_after_many_that_were_zero_stops_no_training(mode):
+    model, optimizer, guard = small(mode=mode)
+    x = torch.randn(8, 4)
+    for step in range(60):
+        optimizer.zero_grad()
+        value = model(x).square().mean() * (step >= 30)
+        loss = 1.0 + value - value.detach()
+        loss.backward()
+        optimizer.step()
+        guard.step(loss)
+    assert guard.decisions == []
+
+
+def test_a_failure_inside_the_guard_ends_it_and_not_the_training(caplog):
+    loop = Loop("act").run(50)
+    loop.guard._policy.before_step = None
+    loop.run(50)
+    assert len(loop.losses) == 100
+    assert caplog.text.count("the guard failed and ends; the training goes on") == 1
+
+
+def braking_with_a_closure(fails_at=None):
+    """Steps with a closure, the newest braked; of the step that fails the exception is caught."""
+    model, optimizer, guard = small()
+    x = torch.randn(8, 4)
+    for step in range(33):
+
+        def closure(step=step):
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            if step == fails_at:
+                raise RuntimeError("out of memory")
+            return loss
+
+        try:
+            optimizer.step(closure)
+        except RuntimeError:
+            break
+        guard.step(9.0 if step in (30, 31) else 1.0 + 0.01 * (step % 3))
+    return optimizer, guard
+
+
+def test_a_checkpoint_after_a_step_that_raised_knows_nothing_of_the_brake():
+    optimizer, guard = braking_with_a_closure(fails_at=32)
+    assert guard.lr_scale < 1.0
+    (group,) = optimizer.state_dict()["param_groups"]
+    assert (group["lr"], group["betas"]) == (1e-2, (0.9, 0.999))
+
+
+def test_a_guard_that_is_removed_while_it_brakes_gives_everything_back():
+    optimizer, guard = braking_with_a_closure(fails_at=32)
+    guard.remove()
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["betas"]) == (1e-2, (0.9, 0.999))
+
+
+def test_what_a_scheduler_sets_after_a_step_that_raised_stays():
+    loop = Loop("act", lr=0.05).run(300)
+    loop.guard._policy.lr_scale = 0.5
+
+    def fail(optimizer, args, kwargs):
+        raise RuntimeError("out of memory")
+
+    hook = loop.optimizer.register_step_pre_hook(fail)
+    with pytest.raises(RuntimeError):
+        loop.optimizer.step()
+    hook.remove()
+    loop.optimizer.param_groups[0]["lr"] = 0.123
+    loop.optimizer.step()
+    assert loop.optimizer.param_groups[0]["lr"] == 0.123
+
+
+@pytest.mark.parametrize("as_keyword", [False, True])
+def test_with_a_closure_the_gradient_that_leaps_is_the_one_that_is_limited(as_keyword):
+    model, optimizer, guard = small(bounds=GuardBounds(lr_scale=1.0, beta2=None))
+    x = torch.randn(8, 4)
+    norms = []
+    for step in range(55):
+
+        def closure(step=step):
+            optimizer.zero_grad()
+            loss = (100.0 if step == 50 else 1.0) * (model(x) - 1.0).square().mean()
+            loss.backward()
+            return loss
+
+        loss = optimizer.step(closure=closure) if as_keyword else optimizer.step(closure)
+        norms.append(coming_gradient_norm(optimizer))
+        guard.step(1.0)
+        assert loss is not None
+    (decision,) = guard.decisions
+    assert decision.step == 51
+    assert norms[50] == pytest.approx(decision.gradient_norm * decision.gradient_scale, rel=1e-4)
+    assert norms[50] == pytest.approx(3.0 * statistics.median(norms[:50]), rel=1e-4)
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam, InstrumentedAdamW])
+@pytest.mark.parametrize("at", [20, 50, 300])
+def test_a_brake_makes_the_step_as_much_shorter_as_it_says(make, at):
+    updates = []
+    for is_braked in (False, True):
+        parameter = torch.nn.Parameter(torch.ones(5))
+        holder = torch.nn.Module()
+        holder.weight = parameter
+        optimizer = make([parameter], lr=1e-3)
+        guard = StabilityGuard(StabilityMonitor(holder, optimizer), "act")
+        for step in range(at + 1):
+            optimizer.zero_grad()
+            (parameter * torch.arange(1.0, 6.0)).sum().backward()
+            before = parameter.detach().clone()
+            optimizer.step()
+            guard.step(5.0 if is_braked and step == at - 1 else 1.0 + 0.01 * (step % 3))
+        updates.append(float((parameter.detach() - before).norm()))
+    assert updates[1] / updates[0] == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_norm_is_that_of_the_gradient_without_the_scale_of_a_grad_scaler():
+    model, optimizer, _ = small(mode="observe")
+    model(torch.randn(8, 4)).square().mean().backward()
+    plain = coming_gradient_norm(optimizer)
+    for parameter in model.parameters():
+        parameter.grad.mul_(1024.0)
+    optimizer.grad_scale = torch.tensor(1024.0)
+    assert coming_gradient_norm(optimizer) == pytest.approx(plain)
+
+
+def test_a_monitor_is_asked_for():
+    with pytest.raises(ValueError, match="monitor: must be a StabilityMonitor, but got NoneType"):
+        StabilityGuard(None)

@@ -438,3 +438,34 @@ def test_a_budgets_first_reading_spends_nothing_on_s_without_the_floor(settings:
         readings.append(monitor.step(1.0, model.loss))
     first = next(r for r in readings if r is not None and r.sharpness_ratio is not None)
     assert (first.sharpness_ratio_masked is not None) == is_read
+
+
+@pytest.mark.parametrize("settings", [{"every": 5}, {"overhead": 0.5}], ids=str)
+def test_what_fails_after_a_reading_that_succeeded_is_noted_and_stops_no_training(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, optimizer, closure = tiny()
+    monitor = StabilityMonitor(model, optimizer, **settings)
+    for n in range(100):
+        if n == 50:
+            optimizer.param_groups[0]["weight_decay"] = 2.5 / optimizer.param_groups[0]["lr"]
+        reading = monitor.step(step(optimizer, closure), closure)
+        assert n < 50 or reading is None or reading.sharpness_ratio is None
+    assert monitor.note is not None and "lr * weight_decay < 2 must hold" in monitor.note
+    assert caplog.text.count("a reading failed and the training goes on") == 1
+    optimizer.param_groups[0]["weight_decay"] = 0.0
+    found = [monitor.step(step(optimizer, closure), closure) for _ in range(60)]
+    assert any(reading is not None and reading.sharpness_ratio is not None for reading in found)
+
+
+def test_what_cannot_be_watched_is_refused_when_the_monitor_is_made() -> None:
+    model, optimizer, _ = tiny()
+    with pytest.raises(MeasurementError, match=r"shares none with Linear\. Give the model that this optimizer trains"):
+        StabilityMonitor(nn.Linear(3, 3), optimizer)
+    with pytest.raises(MeasurementError, match=r"model must be a torch\.nn\.Module, but got NoneType"):
+        StabilityMonitor(None, optimizer)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"probe must be None or a function, but got 'x'"):
+        StabilityMonitor(model, optimizer, probe="x")  # type: ignore[arg-type]
+    unreal = nn.Linear(3, 3, dtype=torch.complex64)
+    with pytest.raises(MeasurementError, match=r"parameters must be real, but got torch\.complex64"):
+        StabilityMonitor(unreal, torch.optim.Adam(unreal.parameters()))

@@ -50,3 +50,16 @@ def test_everything_comes_back_after_an_error_too() -> None:
         raise RuntimeError("mine")
     assert model.training
     assert before is not None and torch.equal(model.running_mean, before)
+
+
+def test_a_buffer_made_by_expand_comes_back_and_so_do_those_after_it() -> None:
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.BatchNorm1d(2))
+    model[0].register_buffer("mask", torch.ones(1, 2).expand(4, 2))
+    model[0].register_buffer("both", torch.arange(3.0)[None, :, None].expand(2, 3, 2))
+    with undisturbed(model, []):
+        model[1](torch.randn(4, 2))
+        model[0].mask[0].fill_(5.0)
+        model[0].both[0, 1, 0] = 9.0
+    assert model[0].mask.tolist() == [[1.0, 1.0]] * 4
+    assert model[0].both[1, :, 1].tolist() == [0.0, 1.0, 2.0]
+    assert int(model[1].num_batches_tracked) == 0

@@ -24,9 +24,12 @@ class PrometheusSink:
 
     Raises:
         OSError: the port is in use.
+        ValueError: a label is named ``level``.
     """
 
     def __init__(self, port: int, *, address: str = "127.0.0.1", labels: dict[str, str] | None = None) -> None:
+        if "level" in (labels or {}):
+            raise ValueError("labels: must not have level, which names an alert's, but it does. Give it another name.")
         registry, self._labels = CollectorRegistry(), labels or {}
         names = tuple(self._labels)
 
@@ -40,16 +43,20 @@ class PrometheusSink:
         for level in LEVELS:
             self._alerts.labels(**self._labels, level=level)
         self._set(self._level, 0)
-        self._server, self._thread = start_http_server(port, addr=address, registry=registry)
-        self.port: int = self._server.server_port
+        self._address, self._registry = address, registry
+        self.port = port
+        self._serving: tuple[Any, Any] | None = None
+        self._serve()
 
     def __call__(self, alert: Alert) -> None:
         """Count it."""
+        self._serve()
         self._set(self._level, LEVELS.index(alert.level))
         self._alerts.labels(**self._labels, level=alert.level).inc()
 
     def observe(self, step: int, loss: float, reading: Measurement | None) -> None:
         """Take a step."""
+        self._serve()
         self._set(self._step, step)
         self._set(self._loss, loss)
         for name, gauge in self._signals.items():
@@ -58,10 +65,18 @@ class PrometheusSink:
                 self._set(gauge, value)
 
     def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        """Stop serving; the next step or alert serves again, on the same port."""
+        if self._serving is not None:
+            server, thread = self._serving
+            self._serving = None
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _serve(self) -> None:
+        if self._serving is None:
+            self._serving = start_http_server(self.port, addr=self._address, registry=self._registry)
+            self.port = self._serving[0].server_port
 
     def _set(self, gauge: Any, value: float) -> None:
         (gauge.labels(**self._labels) if self._labels else gauge).set(value)

@@ -34,16 +34,12 @@ class StabilityAlerts:
         loss_floor: the loss's lower bound; a loss at or below it ends the judging.
 
     Raises:
-        TypeError: a sink cannot be called.
+        TypeError: a sink cannot be called, or they are no list.
+        ValueError: the floor is no finite number.
     """
 
     def __init__(self, monitor: StabilityMonitor, sinks: Sequence[Sink] = (), *, loss_floor: float = 0.0) -> None:
-        for n, sink in enumerate(sinks):
-            if not callable(sink) or isinstance(sink, type):
-                raise TypeError(
-                    f"sinks: each must be callable with an Alert, but sink {n} is {sink!r}. "
-                    "Give a function, or an instance of a sink such as LogSink()."
-                )
+        check_sinks(sinks)
         self._sinks = tuple(sinks)
         self._live = LiveHistory(monitor, loss_floor=loss_floor)
         self._levels = AlertLevels()
@@ -104,3 +100,15 @@ class StabilityAlerts:
             if n not in self._failed:
                 self._failed.add(n)
                 _log.exception("stabletune: sink %d (%r) failed; the training goes on", n, self._sinks[n])
+
+
+def check_sinks(sinks: Sequence[Sink]) -> None:
+    """Raise TypeError unless these are sinks."""
+    if callable(sinks):
+        raise TypeError(f"sinks: must be a list, but got {sinks!r}. Give [{type(sinks).__name__}(...)], say.")
+    for n, sink in enumerate(sinks):
+        if not callable(sink) or isinstance(sink, type):
+            raise TypeError(
+                f"sinks: each must be callable with an Alert, but sink {n} is {sink!r}. "
+                "Give a function, or an instance of a sink such as LogSink()."
+            )

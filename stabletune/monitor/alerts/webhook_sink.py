@@ -39,11 +39,13 @@ class WebhookSink:
             raise ValueError(f"timeout: must be above 0 seconds, but got {timeout!r}.")
         self._url, self._host, self._timeout, self._name = url, parts.hostname, timeout, name
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_WAITING)
-        self._thread = threading.Thread(target=self._work, name="stabletune-webhook", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def __call__(self, alert: Alert) -> None:
-        """Hand it to the thread."""
+        """Hand it to the thread, which is started if there is none."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name="stabletune-webhook", daemon=True)
+            self._thread.start()
         content = {"text": f"{self._name}: {alert.level}: {alert.message}", "name": self._name, **alert.as_data()}
         try:
             self._waiting.put_nowait(content)
@@ -51,13 +53,16 @@ class WebhookSink:
             _log.warning("stabletune: %d alerts wait for %s; this one is dropped", MOST_WAITING, self._host)
 
     def close(self) -> None:
-        """Wait until what was handed over has been posted, for twice the timeout at most."""
+        """Wait until what was handed over has been posted, for twice the timeout at most; a later alert begins anew."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
         try:
             self._waiting.put(None, timeout=self._timeout)
         except queue.Full:
             _log.warning("stabletune: %s did not take the last alerts", self._host)
             return
-        self._thread.join(2.0 * self._timeout)
+        thread.join(2.0 * self._timeout)
 
     def _work(self) -> None:
         while (content := self._waiting.get()) is not None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from torchmetrics import Metric
 
 from stabletune.errors import MeasurementError
 from stabletune.monitor.integrations.watch import Watch
+
+_log = logging.getLogger("stabletune")
 
 
 class StabilityCallback(Callback):
@@ -50,6 +54,10 @@ class StabilityCallback(Callback):
                 f"configure_optimizers: must return one optimizer, but got {len(trainer.optimizers)}. "
                 "Watch each with a StabilityMonitor of its own in training_step."
             )
+        if not pl_module.automatic_optimization:
+            _log.warning("stabletune: a module with automatic_optimization = False is not measured by the callback")
+            return
+        self._batches, self._losses = [], []
         self.begin(pl_module, trainer.optimizers[0])
         self._is_attached = True
         self._n_steps = trainer.global_step
@@ -69,19 +77,25 @@ class StabilityCallback(Callback):
         """Read where the optimizer has taken its step; Lightning drops the gradients only before the next one."""
         if not self._is_attached or outputs is None:
             return
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        self._batches.append((batch, batch_idx))
-        self._losses.append(loss.detach())
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None:  # else training_step has passed this batch over
+            self._batches.append((batch, batch_idx))
+            self._losses.append(loss.detach())
         if trainer.global_step == self._n_steps:
             return
         self._n_steps = trainer.global_step
         batches, losses = self._batches, self._losses
         self._batches, self._losses = [], []
-
+        if not batches:
+            return
         share = 1.0 / trainer.accumulate_grad_batches  # by which Lightning has divided the losses that it hands over
 
         def closure() -> torch.Tensor:
-            with _without_logging(pl_module), trainer.precision_plugin.train_step_context():
+            with (
+                _without_logging(pl_module),
+                _keeping_metrics(pl_module),
+                trainer.precision_plugin.train_step_context(),
+            ):
                 return torch.stack([self._loss_of(pl_module, *each) * share for each in batches]).sum()
 
         trainer.should_stop |= self.take(losses, closure)
@@ -117,3 +131,21 @@ def _without_logging(module: Any) -> Iterator[None]:
     finally:
         for name in names:
             object.__delattr__(module, name)
+
+
+@contextlib.contextmanager
+def _keeping_metrics(module: Any) -> Iterator[None]:
+    """Metrics of a module stay what they are, though the loss that is computed again updates them."""
+    metrics = [part for part in module.modules() if isinstance(part, Metric)]
+    kept = [{name: _copied(value) for name, value in vars(metric).items()} for metric in metrics]
+    try:
+        yield
+    finally:
+        for metric, state in zip(metrics, kept, strict=True):
+            vars(metric).update(state)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return list(value) if isinstance(value, list) else value

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from stabletune.judgement.guard_policy import GuardBounds
-from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts
+from stabletune.judgement.guard_policy import GuardBounds, GuardPolicy
+from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts, check_sinks
 from stabletune.monitor.stability_guard import MODES, Mode, StabilityGuard
-from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.monitor.stability_monitor import StabilityMonitor, make_schedule
 from stabletune.records import Measurement
 
 _log = logging.getLogger("stabletune")
@@ -41,6 +41,9 @@ class Watch:
     ) -> None:
         if guard is not None and guard not in MODES:
             raise ValueError(f"guard: must be None or one of {', '.join(MODES)}, but got {guard!r}. Name one of them.")
+        make_schedule(every, overhead)
+        check_sinks(sinks)
+        GuardPolicy(bounds)
         self._every, self._overhead, self._sinks = every, overhead, tuple(sinks)
         self._mode, self._bounds, self._guard_log = guard, bounds, guard_log
         self.readings: list[Measurement] = []
@@ -49,7 +52,9 @@ class Watch:
         self.guard: StabilityGuard | None = None
 
     def begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Attach to an optimizer, before its first step."""
+        """Attach to an optimizer, before its first step; what is left of a training that was cut off ends first."""
+        if self.guard is not None:
+            self.guard.remove()
         self.monitor = StabilityMonitor(model, optimizer, every=self._every, overhead=self._overhead)
         self.alerts = StabilityAlerts(self.monitor, self._sinks) if self._sinks else None
         self.guard = None

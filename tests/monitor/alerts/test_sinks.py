@@ -112,6 +112,15 @@ def test_a_time_out_ends_a_post(receiver, caplog):
     assert "failed: TimeoutError" in caplog.text
 
 
+def test_a_webhook_that_was_closed_takes_the_alerts_of_the_next_training(receiver):
+    sink = WebhookSink(receiver.url)
+    for step in (1, 2):
+        sink(alert(step=step))
+        sink.close()
+    sink.close()
+    assert [content["step"] for content in receiver.received] == [1, 2]
+
+
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "//host/x", "https://", "x"])
 def test_a_url_that_is_none_is_refused_at_once(url):
     with pytest.raises(ValueError, match="url: must begin with http:// or https:// and name a host"):
@@ -160,3 +169,18 @@ def test_a_port_in_use_is_an_error_at_once():
     with pytest.raises(OSError, match="in use"):
         PrometheusSink(first.port)
     first.close()
+
+
+def test_metrics_that_were_closed_are_served_again_at_the_next_step():
+    sink = PrometheusSink(0)
+    port = sink.port
+    sink.close()
+    sink.observe(7, 0.5, None)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert "stabletune_step 7.0" in answer.read().decode()
+    sink.close()
+
+
+def test_a_label_that_the_counts_have_themselves_is_refused():
+    with pytest.raises(ValueError, match="labels: must not have level"):
+        PrometheusSink(0, labels={"level": "x"})

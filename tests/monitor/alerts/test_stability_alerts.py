@@ -186,3 +186,39 @@ def test_a_sink_that_cannot_be_called_is_refused(sink):
     monitor = StabilityMonitor(model, torch.optim.Adam(model.parameters()))
     with pytest.raises(TypeError, match="sinks: each must be callable with an Alert, but sink 0 is"):
         StabilityAlerts(monitor, [sink])
+
+
+def test_sinks_that_are_no_list_and_a_loss_that_is_no_number_are_refused():
+    model = torch.nn.Linear(3, 1)
+    monitor = StabilityMonitor(model, torch.optim.Adam(model.parameters()))
+    with pytest.raises(TypeError, match="sinks: must be a list"):
+        StabilityAlerts(monitor, print)
+    with pytest.raises(ValueError, match="loss_floor: must be a finite number, but got nan"):
+        StabilityAlerts(monitor, loss_floor=float("nan"))
+    for loss, words in ((None, "got None"), (torch.ones(3), r"got a tensor of shape \(3,\)")):
+        with pytest.raises(ValueError, match=f"loss: must be a number or a scalar tensor, but {words}"):
+            StabilityAlerts(monitor).step(loss, None)
+
+
+def test_a_closure_that_does_not_hold_its_batch_is_said_in_the_evidence():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    monitor = StabilityMonitor(model, optimizer)
+    found, now = [], {}
+    alerts = StabilityAlerts(monitor, [found.append])
+
+    class Holder:
+        def loss(self):
+            return (model(now["x"]) - now["y"]).square().mean()
+
+    holder = Holder()
+    for step in range(120):
+        x = torch.randn(16, 8)
+        now.update(x=x, y=x[:, :1] * (30.0 if step == 100 else 1.0))
+        optimizer.zero_grad()
+        loss = holder.loss()
+        loss.backward()
+        optimizer.step()
+        alerts.step(loss, monitor.step(loss, holder.loss), holder.loss)
+    assert "a closure that does not hold its own" in spiked(found).message

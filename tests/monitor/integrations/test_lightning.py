@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torchmetrics import CatMetric, MeanMetric, SumMetric
 
 from stabletune.errors import MeasurementError
 from stabletune.monitor.integrations.lightning import StabilityCallback
@@ -109,3 +110,63 @@ def test_the_guards_state_is_saved_with_lightnings_checkpoints(tmp_path):
 def test_two_optimizers_are_refused(tmp_path):
     with pytest.raises(MeasurementError, match="must return one optimizer, but got 2"):
         fit(tmp_path, [StabilityCallback()], Regression(n_optimizers=2))
+
+
+class PassesOver(Regression):
+    """Passes one batch over, as Lightning allows."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx == 3 else loss
+
+
+def test_a_batch_that_is_passed_over_is_no_step(tmp_path):
+    callback = StabilityCallback(every=1)
+    watched = fit(tmp_path, [callback], module=PassesOver())
+    assert same(watched, fit(tmp_path, module=PassesOver()))
+    assert len(callback.watch.readings) > 15
+
+
+class Manual(Regression):
+    """Steps its optimizer by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+def test_manual_optimization_trains_on_and_it_is_said_that_it_is_not_measured(tmp_path, caplog):
+    callback = StabilityCallback(every=1)
+    assert same(fit(tmp_path, [callback], module=Manual()), fit(tmp_path, module=Manual()))
+    assert callback.watch.readings == []
+    assert caplog.text.count("is not measured by the callback") == 1
+
+
+class Counts(Regression):
+    """Has metrics that training_step updates."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.mean, self.all = SumMetric(), MeanMetric(), CatMetric()
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.seen.update(float(len(batch[0])))
+        self.mean.update(loss.detach())
+        self.all.update(loss.detach())
+        return loss
+
+
+def test_metrics_see_no_batch_that_is_only_computed_again(tmp_path):
+    callback = StabilityCallback(every=2, sinks=[lambda alert: None])
+    watched, plain = fit(tmp_path, [callback], module=Counts()), fit(tmp_path, module=Counts())
+    assert callback.watch.readings
+    assert float(watched.seen.compute()) == 24 * 8
+    assert float(watched.mean.compute()) == float(plain.mean.compute())
+    assert torch.equal(watched.all.compute(), plain.all.compute())
