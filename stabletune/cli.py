@@ -7,6 +7,8 @@ in what was asked or in the workload, or trial 0 cannot run; 3 nothing is recomm
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import typer
 if TYPE_CHECKING:
     from stabletune.study.proof.outcome import StudyResult
 
+MISNAMED = (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 DONE, FAILED, MISTAKE, NOTHING, SPIKED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 app = typer.Typer(
@@ -160,16 +163,18 @@ def dashboard(
     with _errors_as_exit_codes("stopped."):
         try:
             from stabletune.dashboard.server import serve
-            from stabletune.dashboard.state import read_state
         except ModuleNotFoundError as error:
             from stabletune.errors import ResourceError
 
             raise ResourceError(
                 f"dashboard: {error.name} must be installed, but is not. pip install 'stabletune[dashboard]'"
             ) from error
-        read_state(folder)
-        print(f"http://{host}:{port} shows {folder}; Ctrl-C stops it", file=sys.stderr)
-        serve(folder, host=host, port=port)
+        serve(
+            folder,
+            host=host,
+            port=port,
+            announce=lambda url: print(f"{url} shows {folder}; Ctrl-C stops it", file=sys.stderr),
+        )
 
 
 @app.command("list")
@@ -185,6 +190,9 @@ def list_(
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -216,6 +224,12 @@ def _errors_as_exit_codes(interrupted: str = "interrupted.") -> Iterator[None]:
         _fail(error, FAILED, error.traceback)
     except errors.StabletuneError as error:
         _fail(error, MISTAKE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = (error.strerror or str(error)).lower()
+        is_mistake = isinstance(error, MISNAMED) or error.errno == errno.ENAMETOOLONG
+        message = f"{where}must be a place to read or write, but got {reason}. Name another, or mend it."
+        _fail(message, MISTAKE if is_mistake else FAILED)
     except KeyboardInterrupt:
         _fail(interrupted, INTERRUPTED)
 

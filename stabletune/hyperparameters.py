@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 WORKLOAD_ARGS = "workload_args."
@@ -75,6 +76,13 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         Hyperparameter("warmup_ratio", 0.0, high=1.0),
     )
 }
+
+
+def scaled_groups(params: Iterable[Any], lr: float) -> list[Any]:
+    """Parameters, or groups of them in which ``lr_scale`` has become the group's own ``lr``, as torch takes them."""
+    return [
+        {**entry, "lr": lr * entry.get("lr_scale", 1.0)} if isinstance(entry, Mapping) else entry for entry in params
+    ]
 
 
 def default_settings() -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import socket
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stabletune.dashboard.state import read_state
+from stabletune.dashboard.state import StateReader, read_state
 from stabletune.errors import ResourceError, StabletuneError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+_log = logging.getLogger("stabletune")
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 
@@ -37,11 +41,16 @@ def build_app(folder: Path, *, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type=kind, headers=headers)
 
+    reader = StateReader(folder)
+
     def state(request: Request) -> Response:
         try:
-            return JSONResponse(read_state(folder))
-        except (StabletuneError, OSError, ValueError) as error:
+            return JSONResponse(reader.read())
+        except StabletuneError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
+        except Exception as error:  # files of others: the page says so and asks again
+            _log.exception("stabletune: %s cannot be shown", folder)
+            return JSONResponse({"error": f"{folder}: {type(error).__name__}: {error}"}, status_code=503)
 
     return Starlette(
         routes=[
@@ -55,24 +64,37 @@ def build_app(folder: Path, *, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     )
 
 
-def serve(folder: Path, *, host: str, port: int) -> None:
+def serve(folder: Path, *, host: str, port: int, announce: Callable[[str], None] = lambda url: None) -> None:
     """Serve until interrupted.
+
+    Args:
+        folder: a search's, or a watched training's.
+        host: to listen on; one that is not this machine's loopback is open to the network.
+        port: to listen on.
+        announce: told the page's address once it is bound.
 
     Raises:
         OutputFolderError: the folder is neither a search's nor a watched training's.
         ResourceError: the address cannot be bound.
     """
     read_state(folder)
+    if not host:
+        raise ResourceError("--host: must name an address, but got ''. 0.0.0.0 opens the page to the network.")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
+        reason = str(error.strerror).lower()
+        if error.errno == errno.EADDRINUSE:
+            raise ResourceError(
+                f"--port: {host}:{port} must be free, but got {reason}. Name another with --port."
+            ) from error
         raise ResourceError(
-            f"--port: {host}:{port} must be free, but got {str(error.strerror).lower()}. Name another with --port."
+            f"--host: {host}:{port} must be an address of this machine, but got {reason}. Name another."
         ) from error
-    hosts = LOOPBACK if host in LOOPBACK else ("*",)
-    app = build_app(folder, hosts=hosts)
+    app = build_app(folder, hosts=LOOPBACK if host in LOOPBACK else ("*",))
+    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     with listener:
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stabletune.dashboard.growing_file import GrowingFile
 from stabletune.errors import OutputFolderError
 from stabletune.records import ALERTS_FILE, GUARD_FILE, MEASUREMENTS_FILE
 from stabletune.results.curves import Curves, finite_or_none
@@ -21,21 +22,53 @@ NEWEST_RUNS, NEWEST_ROWS, POINTS = 6, 200, 600
 SIGNALS = ("sharpness_ratio", "v_hat_staleness")
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The state of a search, or of a watched training.
+class StateReader:
+    """Reads one folder, again and again; of a training's files only what is new."""
 
-    Raises:
-        OutputFolderError: the folder is neither.
-    """
-    folder = RunFolder(path)
-    if folder.exists():
-        return dict(finite_or_none(_search(folder)))
-    if (path / MEASUREMENTS_FILE).exists() or (path / ALERTS_FILE).exists():
-        return dict(finite_or_none(_training(path)))
-    raise OutputFolderError(
-        f"{path}: must be the output folder of a search, or the folder of a FolderSink, but holds neither "
-        f"config.yaml nor {MEASUREMENTS_FILE}. Name the folder that is being written."
-    )
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._measurements = GrowingFile(path / MEASUREMENTS_FILE, _kept_of_measurement)
+        self._alerts = GrowingFile(path / ALERTS_FILE, _kept_of_alert)
+        self._decisions = GrowingFile(path / GUARD_FILE, _kept_of_decision)
+
+    def read(self) -> dict[str, Any]:
+        """The state of a search, or of a watched training.
+
+        Raises:
+            OutputFolderError: the folder is neither, or a file in it is not as it was written.
+        """
+        with self._lock:
+            folder = RunFolder(self._path)
+            if folder.exists():
+                return dict(finite_or_none(_search(folder)))
+            if (self._path / MEASUREMENTS_FILE).exists() or (self._path / ALERTS_FILE).exists():
+                return dict(finite_or_none(self._training()))
+        raise OutputFolderError(
+            f"{self._path}: must be the output folder of a search, or the folder of a FolderSink, but holds neither "
+            f"config.yaml nor {MEASUREMENTS_FILE}. Name the folder that is being written."
+        )
+
+    def _training(self) -> dict[str, Any]:
+        lines, alerts = self._measurements.lines(), self._alerts.lines()
+        run: dict[str, Any] = {"label": self._path.name}
+        for name in ("loss", *SIGNALS):
+            run[name] = _thinned([(line["step"], line[name]) for line in lines if line[name] is not None])
+        return {
+            "kind": "training",
+            "name": self._path.name,
+            "step": lines[-1]["step"] if lines else None,
+            "level": alerts[-1]["level"] if alerts else "calm",
+            "runs": [run],
+            "rows": [],
+            "alerts": list(reversed(alerts))[:NEWEST_ROWS],
+            "decisions": list(reversed(self._decisions.lines()))[:NEWEST_ROWS],
+        }
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state of a folder, once; see ``StateReader.read``."""
+    return StateReader(path).read()
 
 
 def _search(folder: RunFolder) -> dict[str, Any]:
@@ -48,7 +81,7 @@ def _search(folder: RunFolder) -> dict[str, Any]:
     ]
     runs = [(label, folder.curves(number, seed=seed)) for number, seed, label in newest]
     recommendation = folder.recommendation()
-    running = folder.running().get("runs", [])
+    running = _running(folder)
     return {
         "kind": "search",
         "n_running": len(running),
@@ -69,25 +102,6 @@ def _search(folder: RunFolder) -> dict[str, Any]:
         ],
         "alerts": [],
         "decisions": [],
-    }
-
-
-def _training(path: Path) -> dict[str, Any]:
-    lines = _lines(path / MEASUREMENTS_FILE)
-    losses = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
-    run = {"label": path.name, "loss": _thinned(losses)}
-    for name in SIGNALS:
-        run[name] = _thinned([(line["step"], line[name]) for line in lines if line.get(name) is not None])
-    alerts = _lines(path / ALERTS_FILE)
-    return {
-        "kind": "training",
-        "name": path.name,
-        "step": lines[-1]["step"] if lines else None,
-        "level": alerts[-1]["level"] if alerts else "calm",
-        "runs": [run],
-        "rows": [],
-        "alerts": list(reversed(alerts))[:NEWEST_ROWS],
-        "decisions": list(reversed(_lines(path / GUARD_FILE)))[:NEWEST_ROWS],
     }
 
 
@@ -113,6 +127,15 @@ def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
     name = row.get("trial", row.get("candidate"))
     of_seed = f", seed {row['seed']}" if row.get("purpose") else ""
     return {"run": f"{row.get('purpose', 'trial')} {name}{of_seed}", **{key: row.get(key) for key in kept}}
+
+
+def _running(folder: RunFolder) -> list[dict[str, Any]]:
+    """The runs under way, as ``study`` writes them."""
+    runs = folder.running().get("runs", [])
+    needed = {"purpose", "trial", "seed", "lr", "beta2", "step", "steps", "points"}
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and needed <= set(run) for run in runs):
+        raise OutputFolderError(f"{folder.running_path}: must list runs as a search writes them. Delete it.")
+    return runs
 
 
 def _brief_of_running(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,16 +165,19 @@ def _label(run: Mapping[str, Any]) -> str:
     return f"{'trial' if run['purpose'] == 'search' else run['purpose']} {run['trial']}, seed {run['seed']}"
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; the last may be cut in its middle while it is written."""
-    return list(_parsed(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
+def _kept_of_measurement(line: dict[str, Any]) -> dict[str, Any]:
+    return {"step": int(line["step"]), **{name: _number_or_none(line.get(name)) for name in ("loss", *SIGNALS)}}
 
 
-def _parsed(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            yield found
+def _kept_of_alert(line: dict[str, Any]) -> dict[str, Any]:
+    return {"step": int(line["step"]), "level": str(line["level"]), "message": str(line.get("message", ""))}
+
+
+def _kept_of_decision(line: dict[str, Any]) -> dict[str, Any]:
+    numbers = ("lr_scale", "beta2_cap", "gradient_scale", "sharpness_ratio")
+    texts = {name: str(line.get(name, "")) for name in ("mode", "reason")}
+    return {"step": int(line["step"]), **texts, **{name: _number_or_none(line.get(name)) for name in numbers}}
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabletune.errors import OutputFolderError
 from stabletune.records import FORMAT_VERSION, MEASUREMENTS_FILE, TrialResult
 from stabletune.results.atomic_files import replace_file
 
@@ -66,10 +67,20 @@ def _archive(result: TrialResult) -> bytes:
 
 
 def read_curves(folder: Path) -> Curves | None:
-    """A run's history, or None while it has none."""
-    if not (folder / LOSSES).exists():
+    """A run's history, or None while it has none.
+
+    Raises:
+        OutputFolderError: one of its files is not as it was written.
+    """
+    path = folder / LOSSES
+    if not path.exists():
         return None
-    losses = np.load(folder / LOSSES, allow_pickle=False)
+    try:
+        losses = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise OutputFolderError(
+            f"{path}: must be the losses of a run, but cannot be read. Delete {folder} to draw the rest."
+        ) from error
     return Curves(losses, _rows(folder / MEASUREMENTS_FILE), _rows(folder / EPISODES))
 
 
@@ -92,7 +103,15 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
 def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:
     if not path.exists():
         return ()
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+    try:
+        rows = tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no JSON object")
+    except (ValueError, RecursionError, OSError) as error:
+        raise OutputFolderError(
+            f"{path}: must be lines of JSON, but got {error}. Delete {path.parent} to draw the rest."
+        ) from error
+    return rows
 
 
 def _replace_or_remove(path: Path, content: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stabletune.errors import OutputFolderError
-from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS, WORKLOAD_ARGS
+from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS, WORKLOAD_ARGS, scaled_groups
 from stabletune.records import FORMAT_VERSION
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 REQUIRED = ("lr", "beta1", "beta2", "eps", "weight_decay")
+LENGTHS = ("confirmed_steps", "confirm_seeds")
+NUMBERS = ("spiky_run_rate_upper_95", "predicted_clean_rate", "lr_margin")
+LONGEST = 2**53
 KNOWN = ("optimizer", *REQUIRED, *MITIGATIONS, "amsgrad", "schedule", "workload_args")
 
 
@@ -73,8 +76,13 @@ class Recommendation:
         return named | warmup | {WORKLOAD_ARGS + name: value for name, value in arguments.items()}
 
     def build_optimizer(self, params: Iterable[Any]) -> torch.optim.Optimizer:
-        """These settings as an optimizer: torch's AdamW, or ``InstrumentedAdamW`` when a mitigation is set."""
+        """These settings as an optimizer: torch's AdamW, or ``InstrumentedAdamW`` when a mitigation is set.
+
+        Args:
+            params: as torch's; of groups with ``lr_scale`` the lr is scaled, as in ``Training.param_groups``.
+        """
         settings = self.settings
+        params = scaled_groups(params, float(settings["lr"]))
         common: dict[str, Any] = {
             "lr": float(settings["lr"]),
             "betas": (float(settings["beta1"]), float(settings["beta2"])),
@@ -97,10 +105,15 @@ class Recommendation:
         """The schedule that was proven, over ``total_steps`` or the horizon of the proof; step it after each step.
 
         Raises:
-            ValueError: there is a warm-up or a decay, but neither length is known.
+            ValueError: there is a warm-up or a decay, but neither length is known; or ``total_steps`` is no length.
         """
         from torch.optim.lr_scheduler import LambdaLR
 
+        if total_steps is not None and not _is_length(total_steps):
+            raise ValueError(
+                f"total_steps: must be a whole number of at least 1, but got {total_steps!r}. "
+                "Leave it out for the horizon of the proof."
+            )
         schedule = self.settings.get("schedule") or {}
         name, ratio = str(schedule.get("name", "constant")), float(schedule.get("warmup_ratio") or 0.0)
         steps = total_steps or schedule.get("total_steps") or self.evidence.get("confirmed_steps")
@@ -130,7 +143,7 @@ def settings_from(
 
 def _problems(content: Mapping[str, Any]) -> Iterable[str]:
     """What is wrong with a loaded ``recommended.yaml``."""
-    if content.get("version") != FORMAT_VERSION:
+    if content.get("version") != FORMAT_VERSION or isinstance(content.get("version"), bool):
         yield (
             f"version: must be {FORMAT_VERSION}, but got {content.get('version')!r}. "
             "Read the file with the stabletune that wrote it."
@@ -150,7 +163,37 @@ def _problems(content: Mapping[str, Any]) -> Iterable[str]:
         yield from _number_problem(name, settings.get(name))
     if not isinstance(settings.get("amsgrad", False), bool):
         yield f"settings.amsgrad: must be true or false, but got {settings['amsgrad']!r}. Write one of the two."
+    if settings.get("optimizer", "AdamW") != "AdamW":
+        yield f"settings.optimizer: must be AdamW, but got {settings['optimizer']!r}. Restore the file."
+    if not isinstance(settings.get("workload_args", {}), dict):
+        yield f"settings.workload_args: must be a mapping, but got {settings['workload_args']!r}. Restore the file."
     yield from _schedule_problems(settings.get("schedule", {"name": "constant"}))
+    evidence, provenance = content.get("evidence") or {}, content.get("provenance") or {}
+    if isinstance(evidence, dict) and isinstance(provenance, dict):
+        yield from _proof_problems(evidence, provenance)
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST
+
+
+def _proof_problems(evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterable[str]:
+    """What is wrong with the numbers that reports and exports speak of."""
+    for name in LENGTHS:
+        if evidence.get(name) is not None and not _is_length(evidence[name]):
+            yield f"evidence.{name}: must be a whole number of at least 1, but got {evidence[name]!r}. Restore it."
+    objective = evidence.get("objective") or {}
+    if not isinstance(objective, dict):
+        yield f"evidence.objective: must be a mapping, but got {objective!r}. Restore it."
+        objective = {}
+    numbers = {f"evidence.{name}": evidence.get(name) for name in NUMBERS}
+    numbers |= {f"evidence.objective.{name}": objective.get(name) for name in ("recommended", "baseline", "ratio")}
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, str) or _number(value) is None):
+            yield f"{name}: must be null or a finite number, but got {value!r}. Restore it."
+    restated = provenance.get("restated", [])
+    if not isinstance(restated, list) or not all(isinstance(sentence, str) for sentence in restated):
+        yield f"provenance.restated: must be a list of sentences, but got {restated!r}. Remove it."
 
 
 def _number_problem(name: str, value: Any) -> Iterable[str]:
@@ -168,6 +211,9 @@ def _schedule_problems(schedule: Any) -> Iterable[str]:
     if schedule.get("name") not in SCHEDULES:
         names = ", ".join(SCHEDULES)
         yield f"settings.schedule.name: must be one of {names}, but got {schedule.get('name')!r}. Name one of them."
+    steps = schedule.get("total_steps")
+    if steps is not None and not _is_length(steps):
+        yield f"settings.schedule.total_steps: must be a whole number of at least 1, but got {steps!r}. Restore it."
     ratio = _number(schedule.get("warmup_ratio", 0.0))
     if ratio is None or not 0 <= ratio <= 1:
         yield (

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from stabletune.errors import ExportError
+from stabletune.hyperparameters import HYPERPARAMETERS
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.store import RunFolder
 
 RESTATED = "restated"
+MOST_DIGITS = 12
+SENSIBLE_BETA2 = (1e-3, 1.0 - 1e-7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +69,21 @@ def size_of(option: str, text: str, known: Any) -> Size:
     """
     proven, colon, wanted = text.rpartition(":")
     proven = proven if colon else str(known)
-    if not wanted.isdecimal() or not int(wanted):
-        raise ExportError(f"{option}: must be a whole number above 0, but got {text!r}. Give the real run's size.")
-    if not proven.isdecimal() or not int(proven):
+    if not _is_size(wanted) or (colon and not _is_size(proven)):
+        raise ExportError(
+            f"{option}: must be a whole number above 0, or two of them as in 32:512, each of at most {MOST_DIGITS} "
+            f"digits, but got {text[:40]!r}. Give the real run's size."
+        )
+    if not _is_size(proven):
         raise ExportError(
             f"{option}: the size of the trials must be known, but the search has no such workload argument. "
             f"Give both, as in {option} 32:{wanted}."
         )
     return Size(int(proven), int(wanted))
+
+
+def _is_size(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MOST_DIGITS and int(text) > 0
 
 
 def restate(
@@ -97,7 +107,7 @@ def restate(
     The evidence stays that of the trial's size; ``provenance["restated"]`` has a sentence for each rule.
 
     Raises:
-        ExportError: ``total_steps`` is not above the warm-up, or not positive.
+        ExportError: ``total_steps`` is not positive, or the sizes lie so far apart that the rules give nonsense.
     """
     settings, sentences = dict(recommendation.settings), []
     if total_steps is not None:
@@ -109,6 +119,13 @@ def restate(
         sentences.append(_for_width(settings, model_width))
     if not sentences:
         return recommendation
+    for name in ("lr", "beta2", "eps"):
+        is_sensible = name != "beta2" or SENSIBLE_BETA2[0] <= settings[name] <= SENSIBLE_BETA2[1]
+        if not (is_sensible and HYPERPARAMETERS[name].accepts(settings[name])):
+            raise ExportError(
+                f"restating {name}: the rules give {settings[name]:.4g}, which no optimizer should be given. "
+                "The sizes lie too far apart for them: search nearer to the real run's."
+            )
     warning = "These settings are restated by rule: what was proven is the trial's size, not the real run's."
     provenance = {**recommendation.provenance, RESTATED: [warning, *sentences]}
     return Recommendation(settings, recommendation.evidence, provenance)

@@ -11,6 +11,9 @@ from stabletune.records import FORMAT_VERSION, Measurement, TrialResult
 
 TRIAL_KEY = ("trial",)
 CONFIRMATION_KEY = ("candidate", "purpose", "seed")
+# what reports and the dashboard cannot do without
+TRIAL_COLUMNS = ("status", "reason", "seed", "steps", "objective", "n_spikes", "max_sharpness_ratio")
+CONFIRMATION_COLUMNS = ("status", "reason", "steps", "objective", "n_spikes", "worst_spike_ratio")
 
 
 def trial_row(result: TrialResult) -> dict[str, Any]:

@@ -20,7 +20,14 @@ from stabletune.records import FORMAT_VERSION, TrialResult
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.curves import Curves, finite_or_none, read_curves, write_curves
 from stabletune.results.recommendation import Recommendation
-from stabletune.results.rows import CONFIRMATION_KEY, TRIAL_KEY, confirmation_row, trial_row
+from stabletune.results.rows import (
+    CONFIRMATION_COLUMNS,
+    CONFIRMATION_KEY,
+    TRIAL_COLUMNS,
+    TRIAL_KEY,
+    confirmation_row,
+    trial_row,
+)
 from stabletune.results.table import Table
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
 
@@ -49,8 +56,8 @@ class RunFolder:
     def __init__(self, path: str | Path, *, tensorboard: bool = False) -> None:
         self.path = Path(path).expanduser().absolute()
         self._writes_events = tensorboard
-        self.trials = Table(self.path / "trials.csv", TRIAL_KEY)
-        self.confirmations = Table(self.path / "confirmations.csv", CONFIRMATION_KEY)
+        self.trials = Table(self.path / "trials.csv", TRIAL_KEY, TRIAL_COLUMNS)
+        self.confirmations = Table(self.path / "confirmations.csv", CONFIRMATION_KEY, CONFIRMATION_COLUMNS)
         self.journal_path = self.path / "study.journal"
         self.recommendation_path = self.path / "recommended.yaml"
         self.report_path = self.path / "report.html"
@@ -248,7 +255,7 @@ class RunFolder:
             return {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise OutputFolderError(f"{path}: must be JSON, but cannot be read ({error}). Delete it.") from error
         if not isinstance(content, dict):
             raise OutputFolderError(f"{path}: must be a JSON object, but got {type(content).__name__}. Delete it.")

@@ -20,14 +20,14 @@ TEXT_COLUMNS = frozenset({"status", "reason", "purpose", "cause", "evidence", "r
 
 
 class Table:
-    """Rows with a key: writing a key again replaces its row.
+    """Rows with a key: writing a key again replaces its row. A file without a ``needed`` column is refused.
 
     One process writes; others may read at any time.
     """
 
-    def __init__(self, path: Path, key: Sequence[str]) -> None:
+    def __init__(self, path: Path, key: Sequence[str], needed: Sequence[str] = ()) -> None:
         self.path = path
-        self._key = tuple(key)
+        self._key, self._needed = tuple(key), tuple(dict.fromkeys([*key, *needed]))
         self._columns: tuple[str, ...] | None = None
         self._seen: set[tuple[Any, ...]] = set()
 
@@ -56,21 +56,42 @@ class Table:
         self._remember(kept)
 
     def rows(self) -> list[Row]:
-        """Every whole row in the file, in file order; an absent file has none."""
+        """Every whole row in the file, in file order; an absent file has none.
+
+        Raises:
+            OutputFolderError: the file is no such table.
+        """
         if not self.path.exists():
             return []
-        whole_lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        try:
+            whole_lines = self.path.read_text(encoding="utf-8-sig").split("\n")[:-1]
+        except (UnicodeDecodeError, OSError) as error:
+            raise OutputFolderError(f"{self.path}: must be a text file, but got {error}. Restore the file.") from error
         records = list(csv.reader(whole_lines))
         if not records:
             return []
         columns = records[0]
+        missing = [name for name in self._needed if name not in columns]
+        if missing:
+            raise OutputFolderError(
+                f"{self.path}: must have the columns {', '.join(self._needed)}, but lacks {', '.join(missing)}. "
+                "Restore the file."
+            )
         for number, record in enumerate(records[1:], start=2):
             if len(record) != len(columns):
                 raise OutputFolderError(
                     f"{self.path}:{number}: each row must have {len(columns)} cells, but got {len(record)}. "
                     "Restore the file, or remove that line."
                 )
-        return [{c: _parsed(c, cell) for c, cell in zip(columns, record, strict=True)} for record in records[1:]]
+        rows = [{c: _parsed(c, cell) for c, cell in zip(columns, record, strict=True)} for record in records[1:]]
+        for number, row in enumerate(rows, start=2):
+            for name in set(self._key) - TEXT_COLUMNS:
+                if isinstance(row[name], bool) or not isinstance(row[name], int):
+                    raise OutputFolderError(
+                        f"{self.path}:{number}: {name} must be a whole number, but got {row[name]!r}. "
+                        "Restore the file, or remove that line."
+                    )
+        return rows
 
     def _remember(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._columns = tuple(_merged_columns(rows))

@@ -71,5 +71,5 @@ def wordless(settings: Mapping[str, Any], spoken: Collection[str], tool: str) ->
 
 
 def commented(sentences: Iterable[str]) -> str:
-    """Each sentence as one ``#`` line."""
-    return "".join(f"# {sentence}\n" for sentence in sentences)
+    """Each sentence as one ``#`` line, whatever it holds."""
+    return "".join(f"# {' '.join(sentence.split())}\n" for sentence in sentences)

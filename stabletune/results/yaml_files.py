@@ -26,7 +26,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OutputFolderError(f"{path}: must be a file, but got nothing there. Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         detail = " ".join(str(error).split())
         raise OutputFolderError(f"{path}: must be YAML, but got {detail}. Restore the file.") from error
     if not isinstance(content, dict):

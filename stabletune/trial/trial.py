@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from stabletune.errors import MeasurementError, WorkloadError
-from stabletune.hyperparameters import MITIGATIONS
+from stabletune.hyperparameters import MITIGATIONS, scaled_groups
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import SpikeDetector
 from stabletune.monitor.inspection.spike_watch import SpikeWatch
@@ -70,11 +70,7 @@ class Trial:
 
     def build_optimizer(self, params: Iterable[torch.nn.Parameter] | Iterable[Mapping[str, Any]]) -> InstrumentedAdamW:
         """This trial's optimizer for parameters, or for groups with ``params``, ``weight_decay`` and ``lr_scale``."""
-        lr = float(self.params["lr"])
-        entries: list[Any] = [
-            {**entry, "lr": lr * entry.get("lr_scale", 1.0)} if isinstance(entry, Mapping) else entry
-            for entry in params
-        ]
+        entries = scaled_groups(params, float(self.params["lr"]))
         keywords = {name: self.params[name] for name in _OPTIMIZER_KEYWORDS}
         betas = (self.params["beta1"], self.params["beta2"])
         self._optimizer = InstrumentedAdamW(entries, betas=betas, **keywords)

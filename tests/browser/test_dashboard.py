@@ -158,6 +158,28 @@ def test_a_folder_that_vanishes_is_said_and_the_page_goes_on(open_page, tmp_path
         expect(page.locator("#rows tbody tr")).to_have_count(4)
 
 
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("", "--host: must name an address"),
+        ("nohost.invalid", "--host: nohost.invalid:8765 must be an address of this"),
+    ],
+)
+def test_a_host_that_is_none_is_refused_and_nothing_is_announced(tmp_path, host, words):
+    unfinished_study(tmp_path / "run", n_trials=1)
+    said = []
+    with pytest.raises(ResourceError, match=words):
+        serve(tmp_path / "run", host=host, port=8765, announce=said.append)
+    assert said == []
+
+
+def test_the_loopback_of_ipv6_answers_under_its_own_name(tmp_path):
+    unfinished_study(tmp_path / "run", n_trials=1)
+    with served(tmp_path / "run") as address:
+        request = urllib.request.Request(address, headers={"Host": "[::1]:8765"})
+        assert urllib.request.urlopen(request).status == 200
+
+
 def test_a_foreign_folder_and_a_port_in_use_are_clear_errors(tmp_path):
     with pytest.raises(OutputFolderError, match="must be the output folder of a search, or the folder of a FolderSink"):
         serve(tmp_path, host="127.0.0.1", port=8765)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +110,52 @@ def test_a_file_that_is_no_recommendation_is_a_clear_error(tmp_path: Path, conte
 
 def test_an_absent_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(OutputFolderError, match="must be a file, but got nothing there"):
+        Recommendation.load(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("mitigation", [{}, {"update_clip": 1.0}])
+def test_groups_with_an_lr_scale_are_built_as_a_trial_builds_them(mitigation: dict[str, Any]) -> None:
+    groups = [
+        {"params": [torch.nn.Parameter(torch.ones(1))], "lr_scale": 0.1},
+        {"params": [torch.nn.Parameter(torch.ones(1))], "weight_decay": 0.0},
+    ]
+    optimizer = recommendation(lr=2e-3, **mitigation).build_optimizer(groups)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2e-4, 2e-3])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [PARAMS["weight_decay"], 0.0]
+
+
+@pytest.mark.parametrize("steps", [-5, 0, 1.5, True, "10", float("nan"), 10**400])
+def test_a_length_that_is_none_is_refused(steps: Any) -> None:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])
+    with pytest.raises(ValueError, match="total_steps: must be a whole number of at least 1, but got"):
+        recommendation().build_schedule(optimizer, total_steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("settings", "optimizer", "SGD"),
+        ("settings", "workload_args", "x"),
+        ("settings", "schedule", {"name": "cosine", "warmup_ratio": 0.0, "total_steps": -5}),
+        *(("evidence", "confirmed_steps", value) for value in ("abc", [1], math.nan, math.inf, -5, 0)),
+        ("evidence", "objective", "abc"),
+        ("evidence", "objective", {"ratio": "x"}),
+        ("evidence", "spiky_run_rate_upper_95", [1, 2]),
+        ("evidence", "predicted_clean_rate", {}),
+        ("provenance", "restated", 5),
+    ],
+)
+def test_what_was_edited_into_nonsense_is_refused_by_its_key(
+    tmp_path: Path, section: str, name: str, value: Any
+) -> None:
+    content = recommendation().to_dict()
+    content[section][name] = value
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(OutputFolderError, match=rf"{section}\.{name}"):
+        Recommendation.load(tmp_path / "r.yaml")
+
+
+def test_a_version_that_is_true_is_no_version(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**recommendation().to_dict(), "version": True}))
+    with pytest.raises(OutputFolderError, match="version: must be"):
         Recommendation.load(tmp_path / "r.yaml")

@@ -96,13 +96,15 @@ def test_sizes_are_read_from_the_option_or_from_the_search():
     assert size_of("--batch-size", "512", 64) == Size(64, 512)
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "x", "1.5", "32:", "32:0", ""])
+@pytest.mark.parametrize(
+    "text", ["0", "-3", "x", "1.5", "32:", "32:0", "", "0:512", "x:512", "-1:5", "64:1024:2", "9" * 400]
+)
 def test_a_size_that_is_none_is_refused(text):
     with pytest.raises(ExportError, match="--batch-size: must be a whole number above 0"):
         size_of("--batch-size", text, 64)
 
 
-@pytest.mark.parametrize(("text", "known"), [("512", None), ("0:512", 64), ("x:512", 64), ("512", True)])
+@pytest.mark.parametrize(("text", "known"), [("512", None), ("512", "x"), ("512", True)])
 def test_without_the_size_of_the_trials_it_is_asked_for(text, known):
     with pytest.raises(ExportError, match=r"--batch-size: the size of the trials must be known.*--batch-size 32:512"):
         size_of("--batch-size", text, known)
@@ -111,3 +113,9 @@ def test_without_the_size_of_the_trials_it_is_asked_for(text, known):
 def test_a_run_of_no_steps_is_refused():
     with pytest.raises(ExportError, match="--total-steps: must be at least 1, but got 0"):
         restate(recommendation(), total_steps=0)
+
+
+@pytest.mark.parametrize("sizes", [Size(10**12, 1), Size(1, 10**5)])
+def test_sizes_so_far_apart_that_the_rules_give_nonsense_are_refused(sizes):
+    with pytest.raises(ExportError, match=r"restating beta2: the rules give .* search nearer to the real run's"):
+        restate(recommendation(), batch_size=sizes)

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from stabletune.errors import ExportError
+from stabletune.errors import ExportError, OutputFolderError
 from stabletune.results.exporters import export
 from stabletune.results.report.charts import Chart, loss_chart, runs_to_draw, stability_chart, trials_chart
 from stabletune.results.report.findings import Findings, read_findings
@@ -22,7 +22,22 @@ from stabletune.results.yaml_files import as_yaml
 
 
 def build_page(folder: RunFolder) -> str:
-    """``report.html`` as text; only reads."""
+    """``report.html`` as text; only reads.
+
+    Raises:
+        OutputFolderError: the folder holds no search, or one of its files cannot be read or is not as it was written.
+    """
+    try:
+        return _page(folder)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise OutputFolderError(
+            f"{folder.path}: its files must be as stabletune wrote them, but drawing them gave {type(error).__name__}: "
+            f"{error}. Restore them; analysis.json and comparison.json may be deleted: `stabletune search --resume` "
+            "and `stabletune compare` write them anew."
+        ) from error
+
+
+def _page(folder: RunFolder) -> str:
     findings = read_findings(folder)
     runs = runs_to_draw(findings)
     charts = [loss_chart(runs), stability_chart(runs), trials_chart(findings)]

@@ -32,7 +32,7 @@ def front_section(findings: Findings) -> str:
     names = list(dict.fromkeys(name for point in points for name in point["settings"]))
     rows = [
         [
-            str(point["trial"]) + (" ★" if point["is_recommended"] else ""),
+            escape(point["trial"]) + (" ★" if point["is_recommended"] else ""),
             *(number(point["settings"].get(name)) if name in point["settings"] else NOTHING for name in names),
             number(point["objective"]),
             f"{100 * point['clean_rate']:.0f} %",

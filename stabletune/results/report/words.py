@@ -12,7 +12,8 @@ NOTHING = "–"
 
 def escape(value: Any) -> str:
     """Any value as text that HTML cannot mistake for markup."""
-    return html.escape(str(value), quote=True)
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold bytes that are no text
+    return html.escape(text, quote=True)
 
 
 def number(value: Any) -> str:
@@ -35,7 +36,7 @@ def setting(value: Any) -> str:
 
 def share(part: int, whole: int) -> str:
     """``part of whole``, or a dash when there is nothing to count."""
-    return f"{part} of {whole}" if whole else NOTHING
+    return f"{number(part)} of {number(whole)}" if whole else NOTHING
 
 
 def tag(name: str, content: str, **attributes: str) -> str:
