@@ -15,12 +15,13 @@ from typing import Any
 
 from stabletune.config import Resources
 from stabletune.errors import ResourceError
-from stabletune.records import Progress, TrialResult, TrialSpec
-from stabletune.study.executors.process_border import run_here
-from stabletune.study.failures import worker_died
+from stabletune.records import Progress, TrialSpec
+from stabletune.study.executors.process_border import run_watched
+from stabletune.study.failures import ended, worker_died
 from stabletune.study.source import TrialSource
 
 RETRIES_OF_A_DEAD_WORKER = 1
+GIB = 2.0**30
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -61,6 +62,8 @@ class RayTuneExecutor:
         slots = available["CPU"] / self._resources.cpus_per_trial
         if self._resources.gpus_per_trial:
             slots = min(slots, available["GPU"] / self._resources.gpus_per_trial)
+        if self._resources.memory_gib_per_trial:
+            slots = min(slots, available["memory"] / (self._resources.memory_gib_per_trial * GIB))
         return min(int(slots), self._resources.max_concurrent or int(slots))
 
     def _tune(self, source: TrialSource, scratch: str, n_slots: int) -> None:
@@ -71,6 +74,8 @@ class RayTuneExecutor:
         resources: dict[str, float] = {"cpu": self._resources.cpus_per_trial}
         if self._resources.gpus_per_trial:
             resources["gpu"] = self._resources.gpus_per_trial
+        if self._resources.memory_gib_per_trial:
+            resources["memory"] = self._resources.memory_gib_per_trial * GIB
         searcher = SourceSearcher(source, worker_died)
         tuner = tune.Tuner(
             tune.with_resources(_run_in_actor, resources),
@@ -102,19 +107,28 @@ def build(resources: Resources) -> RayTuneExecutor:
 
 def _refuse_if_lacking(resources: Resources, available: Mapping[str, float]) -> None:
     """A trial that asks for more than there is would wait for ever, without an error."""
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    for kind, amount in wanted.items():
-        there = available.get(kind, 0.0)
+    wanted = {
+        "cpus_per_trial": (resources.cpus_per_trial, available.get("CPU", 0.0), "CPUs"),
+        "gpus_per_trial": (resources.gpus_per_trial, available.get("GPU", 0.0), "GPUs"),
+        "memory_gib_per_trial": (
+            resources.memory_gib_per_trial or 0.0,
+            available.get("memory", math.inf) / GIB,
+            "GiB of memory",
+        ),
+    }
+    for key, (amount, there, unit) in wanted.items():
         if amount > there:
             raise ResourceError(
-                f"resources.{kind.lower()}s_per_trial: must be at most the {there:g} {kind}s there are, "
-                f"but got {amount:g}. Ask for {there:g} or fewer, or name a cluster in resources.address."
+                f"resources.{key}: must be at most the {there:.4g} {unit} there are, "
+                f"but got {amount:g}. Ask for {there:.4g} or fewer, or name a cluster in resources.address."
             )
 
 
 def _run_in_actor(config: dict[str, Any]) -> None:
     """Runs inside the Ray actor: progress and the result go back through ``tune.report``."""
     from ray import tune
+
+    from stabletune.study.executors import last_words
 
     spec: TrialSpec = config["spec"]
     is_wanted = True
@@ -127,7 +141,12 @@ def _run_in_actor(config: dict[str, Any]) -> None:
             is_wanted = False
         return is_wanted
 
-    result: TrialResult = run_here(spec, report)
+    trial_id = tune.get_context().get_trial_id()
+    words = last_words.left(trial_id)
+    if words is not None:  # an earlier attempt ended its process; another would do the same
+        tune.report({"result": ended(spec, words)})
+        return
+    result = run_watched(spec, report, lambda sentence: last_words.leave(trial_id, sentence))
     if not is_wanted:
         raise SystemExit  # Tune stopped the trial by raising it; a thread that returns instead blocks the actor
     tune.report({"result": result})
