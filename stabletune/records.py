@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -80,6 +81,11 @@ class WorkloadReference:
     function: str
     path: str | None = None
     module: str | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The file, if that is where it lives."""
+        return None if self.path is None else Path(self.path)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,8 @@ class Watchdog:
 
     It ends the process 5 seconds after the time of the run is over, after half an hour without a step where it has no
     limit, where the process outgrows its memory, and where less than 3 % of the machine's memory is left and this
-    process holds a quarter of it. C code that never lets another thread run is ended 15 seconds after its time, without words.
+    process holds a quarter of it. C code that never lets another thread run is ended 15 seconds after its time, without
+    words.
 
     Args:
         spec: ``seconds`` and ``memory_gib`` are the limits.

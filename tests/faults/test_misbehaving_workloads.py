@@ -1,4 +1,4 @@
-"""Whatever user code does in a worker becomes a record with a sentence, and the trials after it run as if it had not."""
+"""Whatever user code does in a worker becomes a record with a sentence, and trials after it run as if it had not."""
 
 import dataclasses
 import re

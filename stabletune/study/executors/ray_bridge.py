@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -54,7 +55,7 @@ class SourceSearcher(Searcher):
         spec = self._specs.pop(trial_id)
         outcome: TrialResult | None = (result or {}).get("result")
         if outcome is not None and not error:
-            self.source.on_result(outcome)
+            self.source.on_result(dataclasses.replace(outcome, spec=spec))  # a worker's names its own files
         elif trial_id in self._abandoned:
             self.source.on_abandoned(spec, self._steps.get(trial_id, 0))
         else:
