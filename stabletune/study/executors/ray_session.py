@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import shutil
@@ -21,7 +22,6 @@ from stabletune.study.executors.packing import pack
 GIB = 2.0**30
 SECONDS_TO_ANSWER = 60.0
 ROUNDING = 1e-6
-STARTED_IN = Path.cwd()  # in a worker: where its node put the files that were sent, before user code may leave it
 _OF_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # a trial without a GPU must not see any
 _ENVIRONMENT = {
     **_OF_WORKERS,
@@ -37,15 +37,10 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """Where Ray may write what is thrown away, and what is particular to a cluster.
-
-    ``sent_folder`` is the one whose files were sent to other machines, if any; ``is_client`` says that
-    this process is a ray:// client, no node of the cluster.
-    """
+    """Where Ray may write what is thrown away, and the folder whose files were sent to other machines, if any."""
 
     scratch: Path
     sent_folder: Path | None
-    is_client: bool
 
 
 @contextlib.contextmanager
@@ -81,10 +76,10 @@ def ray_session(resources: Resources, workload: Path | None) -> Iterator[Session
             options["runtime_env"] = environment
         _connect(ray, options)
         try:
-            with _session_folder_of_a_client(scratch) as is_client:
+            with _session_folder_of_a_client(scratch):
                 if resources.address != "local":
                     _check_nodes(ray)
-                yield Session(scratch, sent, is_client)
+                yield Session(scratch, sent)
         finally:
             ray.shutdown()
     finally:
@@ -96,8 +91,14 @@ def relocated(spec: TrialSpec, sent_folder: Path | None) -> TrialSpec:
     path = spec.workload.path
     if path is None or sent_folder is None or not Path(path).is_relative_to(sent_folder):
         return spec
-    workload = dataclasses.replace(spec.workload, path=str(STARTED_IN / Path(path).relative_to(sent_folder)))
+    workload = dataclasses.replace(spec.workload, path=str(_started_in() / Path(path).relative_to(sent_folder)))
     return dataclasses.replace(spec, workload=workload)
+
+
+@functools.cache
+def _started_in() -> Path:
+    """Where a worker begins, before user code may leave it: the folder in which its node put the files sent."""
+    return Path.cwd()
 
 
 def refuse_if_lacking(resources: Resources, available: Mapping[str, float]) -> None:
@@ -187,8 +188,8 @@ def _check_nodes(ray: Any) -> None:
 
 
 @contextlib.contextmanager
-def _session_folder_of_a_client(scratch: Path) -> Iterator[bool]:
-    """Give Tune's controller a session folder where a ray:// client, which is no node, has none; whether this is one.
+def _session_folder_of_a_client(scratch: Path) -> Iterator[None]:
+    """Give Tune's controller a session folder where a ray:// client, which is no node, has none.
 
     Tune would move the controller to the cluster otherwise, away from the study and its files.
     """
@@ -196,12 +197,12 @@ def _session_folder_of_a_client(scratch: Path) -> Iterator[bool]:
     from ray.util.client import ray as client
 
     if not client.is_connected():  # type: ignore[no-untyped-call]
-        yield False
+        yield
         return
     worker._global_node = types.SimpleNamespace(  # type: ignore[assignment]
         get_session_dir_path=lambda: str(scratch)
     )
     try:
-        yield True
+        yield
     finally:
         worker._global_node = None

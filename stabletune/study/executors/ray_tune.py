@@ -5,10 +5,8 @@ The Optuna study behind the source is the single truth; Ray's own folder is scra
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,34 +56,23 @@ class RayTuneExecutor:
             resources["gpu"] = self._resources.gpus_per_trial
         if self._resources.memory_gib_per_trial:
             resources["memory"] = self._resources.memory_gib_per_trial * GIB
-        searcher = SourceSearcher(source, worker_died)
-        with _past_its_end(source, is_client=session.is_client):
-            tune.run(
-                tune.with_resources(tune.with_parameters(_run_in_actor, sent_folder=session.sent_folder), resources),
-                name="search",
-                storage_path=str(session.scratch),
-                search_alg=searcher,
-                stop=SourceStopper(searcher),
-                num_samples=-1,
-                max_concurrent_trials=n_slots,
-                reuse_actors=True,
-                max_failures=RETRIES_OF_A_DEAD_WORKER,
-                raise_on_failed_trial=False,
-                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-                _remote=False,  # through a ray:// client too the study, with its open files, stays in this process
-            )
-
-
-@contextlib.contextmanager
-def _past_its_end(source: TrialSource, *, is_client: bool) -> Iterator[None]:
-    """Let pass what Tune raises through a ray:// client when all is over and it no longer finds an actor to stop."""
-    try:
-        yield
-    except ValueError:
-        if not (is_client and source.is_over):
-            raise
+        searcher = SourceSearcher(source, worker_died, sent_folder=session.sent_folder)
+        tune.run(
+            tune.with_resources(_run_in_actor, resources),
+            name="search",
+            storage_path=str(session.scratch),
+            search_alg=searcher,
+            stop=SourceStopper(searcher),
+            num_samples=-1,
+            max_concurrent_trials=n_slots,
+            reuse_actors=True,
+            max_failures=RETRIES_OF_A_DEAD_WORKER,
+            raise_on_failed_trial=False,
+            trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+            _remote=False,  # through a ray:// client too the study, with its open files, stays in this process
+        )
 
 
 def build(resources: Resources, workload: Path | None = None) -> RayTuneExecutor:
@@ -95,13 +82,13 @@ def build(resources: Resources, workload: Path | None = None) -> RayTuneExecutor
     return RayTuneExecutor(resources, workload)
 
 
-def _run_in_actor(config: dict[str, Any], sent_folder: Path | None) -> None:
+def _run_in_actor(config: dict[str, Any]) -> None:
     """Runs inside the Ray actor: progress and the result go back through ``tune.report``."""
     from ray import tune
 
     from stabletune.study.executors import last_words
 
-    spec: TrialSpec = relocated(config["spec"], sent_folder)
+    spec: TrialSpec = relocated(config["spec"], config["sent_folder"])
     is_wanted = True
 
     def report(progress: Progress) -> bool:
