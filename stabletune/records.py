@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -81,6 +82,11 @@ class WorkloadReference:
     path: str | None = None
     module: str | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The file, if that is where it lives."""
+        return None if self.path is None else Path(self.path)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialSpec:
@@ -90,7 +96,7 @@ class TrialSpec:
     searched ones included. ``pace_limits`` are pairs of (step, loss): a trailing median above the loss there is pruned.
     ``shadow_beta2`` names the values of beta2 that are followed beside the run's own; ``sharpness`` asks for the raw
     Hessian's. ``checkpoint`` is the file in which a long run is saved every ``checkpoint_seconds``, and from which it
-    goes on.
+    goes on. ``seconds`` and ``memory_gib`` are the most that the run may take.
     """
 
     number: int
@@ -117,6 +123,8 @@ class TrialSpec:
     sharpness: bool = False
     checkpoint: str | None = None
     checkpoint_seconds: float = 60.0
+    seconds: float | None = None
+    memory_gib: float | None = None
 
     @property
     def warmup_steps(self) -> int:

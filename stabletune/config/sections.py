@@ -87,6 +87,10 @@ class Budget(Section):
     wall_minutes: Annotated[
         Annotated[Real, Field(gt=0)] | None, Rule("must be null or a number above 0", "null sets no limit.")
     ] = None
+    trial_minutes: Annotated[
+        Annotated[Real, Field(gt=0)] | None,
+        Rule("must be null or a number above 0", "null ends a run that makes no step for half an hour."),
+    ] = None
     checkpoint_minutes: Annotated[
         Annotated[Real, Field(ge=0)] | None,
         Rule("must be null or a number of at least 0", "null saves no proof run while it runs."),
@@ -175,6 +179,10 @@ class Resources(Section):
 
     cpus_per_trial: Annotated[Real, Field(gt=0), _POSITIVE] = 1.0
     gpus_per_trial: Annotated[Real, Field(ge=0), Rule("must be a number of at least 0", "0.25 shares one GPU.")] = 0.0
+    memory_gib_per_trial: Annotated[
+        Annotated[Real, Field(gt=0)] | None,
+        Rule("must be null or a number above 0", "null ends a trial only where the machine's memory is used up."),
+    ] = None
     max_concurrent: Annotated[
         Annotated[Whole, Field(ge=1)] | None,
         Rule("must be null or a whole number of at least 1", "null runs as many as the resources allow."),

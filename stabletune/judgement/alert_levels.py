@@ -99,6 +99,8 @@ class AlertLevels:
         spikes = history.spikes
         if not math.isfinite(history.losses[-1]):
             what = f"{where}: the loss is {history.losses[-1]}"
+        elif not spikes.episodes:
+            what = f"{where}: the loss was not finite less than {REFRACTORY} steps ago"
         else:
             episode = spikes.episodes[-1]
             what = f"step {episode.start}: the loss spiked to {episode.worst_ratio:.3g} times its running median"

@@ -24,6 +24,7 @@ GAP = 10
 LATE = 3
 FAR = 100
 SMALLEST = 1e-150  # its square is still a float64
+LARGEST = 1e150  # its square is a number
 CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
@@ -92,7 +93,7 @@ class Onset:
         not rise with the loss in the last steps.
         """
         late = self._late(self.gradient_norms)
-        is_told = late.size > 1 and math.log(late.max() / late[0]) >= WITH_LOSS * self.jump
+        is_told = late.size > 1 and math.log(late.max()) - math.log(late[0]) >= WITH_LOSS * self.jump
         found = self._share(self.gradient_norms) if is_told or not self.is_finite else None
         if found is None:
             found = self._share(self.losses, least=0.0)
@@ -123,7 +124,7 @@ class Onset:
         usual, late = self._usual(values), self._late(values)
         if math.isnan(usual) or late.size < 2:
             return None
-        rise = math.log(late.max() / usual)
+        rise = math.log(late.max()) - math.log(usual)
         return float(np.diff(np.log(late)).max()) / rise if rise > least else None
 
     def _usual(self, values: NDArray[np.float64]) -> float:
@@ -151,7 +152,7 @@ class Onset:
         for index, norm in enumerate(self.gradient_norms.tolist()):
             if math.isfinite(norm):
                 beta2 = beta2_at(index + 1, params)
-                moment, kept = beta2 * moment + (1.0 - beta2) * min(norm, limit) ** 2, kept * beta2
+                moment, kept = beta2 * moment + (1.0 - beta2) * min(norm, limit, LARGEST) ** 2, kept * beta2
             if kept < 1.0:
                 found[index] = moment / (1.0 - kept)
         return found
@@ -161,8 +162,9 @@ class Onset:
         """The step before the onset at which v̂ had outlived its gradients most, and Σ v̂ / Σ g² there."""
         first, last = max(0, self.step - 1 - WINDOW), max(0, self.step - LATE)
         limit = self.history.spec.params.get("max_grad_norm") or math.inf
-        entered = np.clip(self.gradient_norms[first:last], SMALLEST, limit)
-        ratios = self.v_hat[first:last] / entered**2
+        entered = np.clip(self.gradient_norms[first:last], SMALLEST, min(limit, LARGEST))
+        with np.errstate(over="ignore"):
+            ratios = self.v_hat[first:last] / entered**2
         ratios = np.where(np.isfinite(ratios), ratios, 0.0)
         if not ratios.size or not ratios.any():
             return None

@@ -147,7 +147,7 @@ def compare(
         config = load_config(folder.path / "config.yaml")
         specs = _specs(config, folder, values, n_seeds or config.budget.confirm_seeds, steps)
         source = _Runs(specs, listener or Listener())
-        load_executor(executor, config.resources).run(source)
+        load_executor(executor, config.resources, config.workload.file).run(source)
         source.raise_if_a_run_failed()
         recommended, baseline = (tuple(r for r in source.results() if r.spec.purpose == arm) for arm in ARMS)
         objective = config.objective

@@ -71,7 +71,7 @@ def search(
     if is_new and resume:
         listener.on_note(f"--resume: there is no search in {folder.path} to go on with; a new one begins.")
     lessons = learn(config) if is_new else None
-    runner = load_executor(executor, config.resources)
+    runner = load_executor(executor, config.resources, config.workload.file)
     if is_new:
         folder.create(config.resolved())
     with folder.claimed():

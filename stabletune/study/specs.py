@@ -57,7 +57,17 @@ def trial_spec(
         threads=max(1, int(config.resources.cpus_per_trial)),
         checkpoint=checkpoint,
         checkpoint_seconds=60.0 * (config.budget.checkpoint_minutes or 0.0),
+        seconds=_seconds(config, is_search=is_search),
+        memory_gib=config.resources.memory_gib_per_trial,
     )
+
+
+def _seconds(config: Config, *, is_search: bool) -> float | None:
+    """The time limit of a search trial; that of a proof run is longer by as much as its horizon."""
+    budget = config.budget
+    if budget.trial_minutes is None:
+        return None
+    return 60.0 * budget.trial_minutes * (1.0 if is_search else budget.full_steps / budget.trial_steps)
 
 
 def all_settings(spec: TrialSpec) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A spec flows in; every loss and measurement passes through ``step``; what came o
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -59,7 +60,8 @@ class Trial:
         self._model: torch.nn.Module | None = None
         self._optimizer: InstrumentedAdamW | None = None
         self._watch: SpikeWatch | None = None
-        self._reported_at = time.monotonic()
+        self._process = os.getpid()
+        self._began = self._reported_at = time.monotonic()
         self.n_whole_steps = 0
         self.saved_step = 0
 
@@ -102,6 +104,8 @@ class Trial:
             WorkloadError: ``watch`` or ``build_optimizer`` was not called, or the loss is not a scalar.
             LossFloorError: the loss is at or below ``loss_floor``.
         """
+        if os.getpid() != self._process:
+            os._exit(1)  # user code forked, and its child came back here: the trial is the parent's
         if self.is_over:
             return True
         value = _as_float(loss)
@@ -219,6 +223,10 @@ class Trial:
         )
         if not self._report(progress) and self.verdict is None:
             self.verdict = Verdict("stopped", f"step {self.history.step}: the search no longer needed this run.")
+        limit = self.spec.seconds
+        if limit is not None and now - self._began > limit and not self.is_over:
+            reason = f"not over within the {limit / 60.0:.3g} minutes that budget.trial_minutes gives it."
+            self.verdict = Verdict("failed", f"step {self.history.step}: {reason}")
 
 
 def _as_float(loss: torch.Tensor | float) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import random
+import os
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -19,11 +19,12 @@ from stabletune.judgement.forecast import expected_onset, spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.trial.checkpoint import UnusableCheckpoint
+from stabletune.trial.process_state import reset_process, seed_everything
 from stabletune.trial.standard_loop import run_standard_loop
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
 from stabletune.trial.verdict import Verdict
-from stabletune.trial.workload import forget_last_import, keeps_own_loop, load_function
+from stabletune.trial.workload import keeps_own_loop, load_function
 
 
 def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: True) -> TrialResult:
@@ -49,6 +50,7 @@ def _attempt(
 ) -> TrialResult:
     """Build and train once; ``note`` is a remark on it."""
     reset_process(spec)
+    process, threads = os.getpid(), threading.enumerate()
     trial: Trial | None = None
     trace: str | None = None
     try:
@@ -80,36 +82,18 @@ def _attempt(
         verdict = Verdict("failed", str(error))  # it names its step itself
     except StabletuneError as error:
         verdict = Verdict("failed", f"{_where(trial)}: {error}")
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Ctrl-C, not the user's code
         verdict = Verdict("failed", f"{_where(trial)}: the workload raised {type(error).__name__}: {error}")
         trace = traceback.format_exc()
+    finally:
+        if os.getpid() != process:
+            os._exit(1)  # user code forked, and its child came back here: the trial is the parent's
+    n_left = sum(thread not in threads for thread in threading.enumerate())
+    if trial is not None and n_left:
+        trial.remark(f"{n_left} thread{'s' * (n_left != 1)} of the workload left running")
     return _result(spec, trial, verdict, trace=trace, seconds=time.monotonic() - started)
-
-
-def reset_process(spec: TrialSpec) -> None:
-    """Undo what an earlier trial in this process may have changed globally, and free what it held."""
-    forget_last_import()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()
-        torch.cuda.empty_cache()
-    torch.set_num_threads(spec.threads)
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device(None)
-    torch.set_grad_enabled(True)
-    torch.autograd.set_detect_anomaly(False)
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = False
-    torch.backends.cudnn.allow_tf32 = True
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch (all devices), numpy and random."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def _verdict_at_the_end(trial: Trial) -> Verdict:

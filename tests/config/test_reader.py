@@ -38,6 +38,7 @@ def test_the_required_keys_alone_give_the_defaults_of_the_interface(write: Write
         "confirm_seeds": 5,
         "seeds_per_trial": 1,
         "wall_minutes": None,
+        "trial_minutes": None,
         "checkpoint_minutes": 1.0,
     }
     assert config.objective.model_dump() == {
@@ -58,6 +59,7 @@ def test_the_required_keys_alone_give_the_defaults_of_the_interface(write: Write
     assert config.resources.model_dump() == {
         "cpus_per_trial": 1,
         "gpus_per_trial": 0,
+        "memory_gib_per_trial": None,
         "max_concurrent": None,
         "address": "local",
     }
@@ -183,6 +185,11 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
         (
             "budget: {checkpoint_minutes: -1}",
             "budget.checkpoint_minutes: must be null or a number of at least 0, but got -1.",
+        ),
+        ("budget: {trial_minutes: 0}", "budget.trial_minutes: must be null or a number above 0, but got 0."),
+        (
+            "resources: {memory_gib_per_trial: -1}",
+            "resources.memory_gib_per_trial: must be null or a number above 0, but got -1.",
         ),
         ("budget: {wall_minutes: .inf}", "budget.wall_minutes: must be null or a number above 0, but got inf."),
         (

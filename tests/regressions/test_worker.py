@@ -5,7 +5,8 @@ import sys
 import pytest
 import torch
 
-from stabletune.trial.worker import reset_process, run_trial
+from stabletune.trial.process_state import reset_process
+from stabletune.trial.worker import run_trial
 from tests.trial.specs import quadratic_spec, spec_of_file
 
 COUNTING = """

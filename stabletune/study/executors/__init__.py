@@ -1,8 +1,9 @@
-"""Executors run the specs of a ``TrialSource``: one file each, with ``build(resources)`` giving a ``run(source)``."""
+"""Executors run the specs of a ``TrialSource``: one file each, whose ``build(resources, workload)`` gives one."""
 
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Protocol
 
 from stabletune.config import Resources
@@ -18,10 +19,15 @@ class Executor(Protocol):
         ...
 
 
-def load_executor(name: str, resources: Resources) -> Executor:
-    """The executor in the file of that name; a ConfigError if there is none, a ResourceError if it cannot serve."""
+def load_executor(name: str, resources: Resources, workload: Path | None = None) -> Executor:
+    """The executor in the file of that name, for trials of a workload that lies in a file, if it does.
+
+    Raises:
+        ConfigError: there is no such file.
+        ResourceError: it cannot serve.
+    """
     spec = importlib.util.find_spec(f"{__name__}.{name}") if name.isidentifier() else None
     module = importlib.import_module(spec.name) if spec is not None else None
     if not hasattr(module, "build"):
         raise ConfigError(f"executor: must be ray_tune, inline or a file like them, but got {name!r}. Name one.")
-    return module.build(resources)  # type: ignore[union-attr,no-any-return]
+    return module.build(resources, workload)  # type: ignore[union-attr,no-any-return]

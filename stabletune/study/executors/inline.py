@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stabletune.config import Resources
 from stabletune.records import Progress, TrialSpec
 from stabletune.study.executors.process_border import run_here
@@ -34,6 +36,6 @@ class InlineExecutor:
             source.on_abandoned(spec, result.steps)
 
 
-def build(resources: Resources) -> InlineExecutor:
-    """The executor; it needs nothing of the resources."""
+def build(resources: Resources, workload: Path | None = None) -> InlineExecutor:
+    """The executor; it needs nothing of the resources, and the workload where it lies."""
     return InlineExecutor()

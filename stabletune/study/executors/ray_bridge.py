@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from ray.tune import Stopper
@@ -17,10 +19,17 @@ _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 class SourceSearcher(Searcher):
     """Suggests what the source hands out, and passes every report and result back to it."""
 
-    def __init__(self, source: TrialSource, worker_died: Callable[[TrialSpec, int], TrialResult]) -> None:
+    def __init__(
+        self,
+        source: TrialSource,
+        worker_died: Callable[[TrialSpec, int], TrialResult],
+        *,
+        sent_folder: Path | None = None,
+    ) -> None:
         super().__init__(metric=None, mode=None)
         self.source = source
         self._worker_died = worker_died
+        self._sent_folder = sent_folder
         self._specs: dict[str, TrialSpec] = {}
         self._steps: dict[str, int] = {}
         self._abandoned: set[str] = set()
@@ -33,7 +42,7 @@ class SourceSearcher(Searcher):
         if spec is None:
             return None if self._specs else _FINISHED
         self._specs[trial_id] = spec
-        return {"spec": spec}
+        return {"spec": spec, "sent_folder": self._sent_folder}
 
     def wants_more_of(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Pass a report on to the source; whether the trial goes on."""
@@ -54,7 +63,7 @@ class SourceSearcher(Searcher):
         spec = self._specs.pop(trial_id)
         outcome: TrialResult | None = (result or {}).get("result")
         if outcome is not None and not error:
-            self.source.on_result(outcome)
+            self.source.on_result(dataclasses.replace(outcome, spec=spec))  # a worker's names its own files
         elif trial_id in self._abandoned:
             self.source.on_abandoned(spec, self._steps.get(trial_id, 0))
         else:

@@ -1,0 +1,55 @@
+"""Slots on a cluster, and what is refused before a trial waits for ever."""
+
+import subprocess
+import sys
+
+import pytest
+
+from stabletune.config import Resources
+from stabletune.errors import ResourceError
+from stabletune.study.executors.ray_session import GIB, count_slots
+
+LARGE = {"CPU": 8.0, "GPU": 2.0, "memory": 64 * GIB}
+SMALL = {"CPU": 3.0, "memory": 8 * GIB}
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "slots"),
+    [
+        ({}, [LARGE, SMALL], 11),
+        ({"cpus_per_trial": 2}, [LARGE, SMALL], 5),
+        ({"cpus_per_trial": 2}, [SMALL, SMALL], 2),
+        ({"gpus_per_trial": 0.25}, [LARGE, SMALL], 8),
+        ({"gpus_per_trial": 2}, [LARGE, SMALL], 1),
+        ({"cpus_per_trial": 0.1}, [SMALL], 30),
+        ({"memory_gib_per_trial": 8}, [LARGE, SMALL], 9),
+        ({"max_concurrent": 4}, [LARGE, SMALL], 4),
+        ({"max_concurrent": 40}, [LARGE, SMALL], 11),
+    ],
+)
+def test_trials_at_once_are_counted_node_by_node(asked, nodes, slots):
+    assert count_slots(Resources(**asked), nodes) == slots
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"cpus_per_trial": 9}, r"cpus_per_trial: must be at most the 8 CPUs there are, but got 9"),
+        ({"gpus_per_trial": 3}, r"gpus_per_trial: must be at most the 2 GPUs there are, but got 3"),
+        ({"memory_gib_per_trial": 65}, r"memory_gib_per_trial: must be at most the 64 GiB of memory there are"),
+    ],
+)
+def test_what_no_single_node_has_is_refused(asked, words):
+    with pytest.raises(ResourceError, match=words):
+        count_slots(Resources(**asked), [LARGE, SMALL])
+
+
+@pytest.mark.ray
+def test_an_address_where_nothing_answers_is_refused_in_one_line(write_config, tmp_path):
+    config = write_config(("budget:", "resources: {address: 'ray://127.0.0.1:9'}\nbudget:"))
+    command = [sys.executable, "-m", "stabletune.cli", "search", str(config), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "resources.address: must be a Ray cluster that answers, but 'ray://127.0.0.1:9' gave" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
