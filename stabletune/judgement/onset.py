@@ -66,8 +66,10 @@ class Onset:
 
     @functools.cached_property
     def usual_loss(self) -> float:
-        """Median of the hundred losses before."""
-        return float(np.median(self.losses[max(0, self.step - 1 - WINDOW) : max(1, self.step - 1)]))
+        """Median of those of the hundred losses before that are finite; nan where none is."""
+        before = self.losses[max(0, self.step - 1 - WINDOW) : max(1, self.step - 1)]
+        known = before[np.isfinite(before)]
+        return float(np.median(known)) if known.size else math.nan
 
     @property
     def loss(self) -> float:
@@ -81,8 +83,10 @@ class Onset:
 
     @functools.cached_property
     def jump(self) -> float:
-        """log(loss / usual loss); infinite for a loss that is not finite."""
-        return math.log(self.loss / self.usual_loss) if self.is_finite and self.loss > 0 else math.inf
+        """log(loss / usual loss); infinite for a loss that is not finite, or where there is none before."""
+        if not (self.is_finite and self.loss > 0 and self.usual_loss > 0):
+            return math.inf
+        return math.log(self.loss) - math.log(self.usual_loss)
 
     @functools.cached_property
     def sudden_share(self) -> float:
@@ -179,7 +183,8 @@ class Onset:
         if not 1 <= since <= until <= self.v_hat.size:
             return 0.0
         then, now = self.v_hat[since - 1], self.v_hat[until - 1]
-        return 0.5 * math.log(then / now) if then > 0 and now > 0 else 0.0
+        is_known = 0.0 < then < math.inf and 0.0 < now < math.inf
+        return 0.5 * (math.log(then) - math.log(now)) if is_known else 0.0
 
     @functools.cached_property
     def climb(self) -> Climb | None:
@@ -251,4 +256,4 @@ def _foreseen(reading: Measurement) -> float:
 def _tells(before: Measurement, reading: Measurement) -> bool:
     """Whether two readings are near enough, and of positive curvature, to say what moved S between them."""
     is_near = reading.step - before.step <= FAR
-    return is_near and min(_ratio(before), _ratio(reading), _foreseen(reading)) > 0.0
+    return is_near and all(0.0 < r < math.inf for r in (_ratio(before), _ratio(reading), _foreseen(reading)))

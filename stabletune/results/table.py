@@ -64,7 +64,8 @@ class Table:
         if not self.path.exists():
             return []
         try:
-            whole_lines = self.path.read_text(encoding="utf-8-sig").split("\n")[:-1]
+            whole = self.path.read_bytes().rpartition(b"\n")[0]  # a kill may have cut the last line inside a letter
+            whole_lines = whole.decode("utf-8-sig").split("\n") if whole else []
         except (UnicodeDecodeError, OSError) as error:
             raise OutputFolderError(f"{self.path}: must be a text file, but got {error}. Restore the file.") from error
         records = list(csv.reader(whole_lines))

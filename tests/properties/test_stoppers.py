@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from stabletune.judgement.alert_levels import AlertLevels
@@ -22,6 +22,7 @@ SIGNALS = [
     for field in dataclasses.fields(Measurement)
     if "float" in str(field.type) and "tuple" not in str(field.type) and field.name not in ("loss", "lr")
 ]
+norms = st.floats(0.0, 1e100) | st.sampled_from([math.nan, math.inf])
 losses = st.floats(1e-6, 1e6) | st.sampled_from([math.nan, math.inf])
 
 
@@ -37,13 +38,18 @@ def histories(draw):
         SpikeDetector(),
     )
     for step in range(1, n_steps + 1):
-        history.add(draw(losses), gradient_norm=draw(st.floats(0.0)), lr=draw(st.floats(0.0, 10.0)))
+        history.add(
+            draw(losses),
+            gradient_norm=draw(norms),
+            lr=draw(st.floats(0.0, 10.0)),
+        )
         if draw(st.booleans()):
             fields = {name: draw(any_number) for name in draw(st.lists(st.sampled_from(SIGNALS), max_size=4))}
             history.measurements.append(Measurement(step=step, loss=history.losses[-1], lr=0.1, **fields))
     return history
 
 
+@settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])  # to shrink a history takes minutes
 @given(history=histories())
 def test_every_judge_answers_on_any_history(history):
     for stopper in load_stoppers():
