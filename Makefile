@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-bench
 PEERS_READY := $(PEERS)/.ready
 
-.PHONY: help setup demo test check bench bench-signals bench-diagnosis bench-search bench-search-full corpus prediction reproduce docs gpu-check
+.PHONY: help setup demo test check bench bench-signals bench-diagnosis bench-search bench-search-full corpus prediction reproduce docs fuzz soak gpu-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -71,6 +71,12 @@ prediction: $(READY) ## Judge the search's rule and forecast on the corpus; OPTI
 
 reproduce: $(READY) ## Run the paper's experiments and write docs/reproduction.md; FULL=1 takes longer, ITEMS="1 3" picks
 	$(BIN)/python -m examples.paper $(ITEMS) $(if $(FULL),--full)
+
+fuzz: $(READY) ## Run the property tests with 20,000 examples each (half an hour and more)
+	$(BIN)/python -m pytest -q tests/properties --hypothesis-profile=long
+
+soak: $(READY) ## Kill drivers and workers of a search at random moments, MINUTES=10, and count what was lost
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
 docs: $(READY) ## Build the site into build/docs
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -14,17 +14,13 @@ from stabletune.study.source import TrialSource
 class Executor(Protocol):
     """Runs every trial that the source hands out, and returns when it is over and nothing runs any more."""
 
-    def run(self, source: TrialSource) -> None:
-        """Run them."""
-        ...
+    def run(self, source: TrialSource) -> None: ...  # noqa: D102
 
 
 def load_executor(name: str, resources: Resources, workload: Path | None = None) -> Executor:
-    """The executor in the file of that name, for trials of a workload that lies in a file, if it does.
+    """The executor in the file of that name; a ConfigError if there is none, a ResourceError if it cannot serve.
 
-    Raises:
-        ConfigError: there is no such file.
-        ResourceError: it cannot serve.
+    ``workload`` is the file that holds the trials' workload, if one does.
     """
     spec = importlib.util.find_spec(f"{__name__}.{name}") if name.isidentifier() else None
     module = importlib.import_module(spec.name) if spec is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -10,9 +11,11 @@ from typing import Any, cast
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
+from stabletune.errors import ResourceError
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.study.source import TrialSource
 
+SECONDS_BETWEEN_QUESTIONS = 10.0
 _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 
@@ -81,17 +84,36 @@ class SourceSearcher(Searcher):
 
 
 class SourceStopper(Stopper):
-    """Ends the trials that the source no longer wants."""
+    """Ends the trials that the source no longer wants, and everything where no node of the cluster lives any more.
 
-    def __init__(self, searcher: SourceSearcher) -> None:
+    Args:
+        searcher: whose source decides.
+        is_cluster_alive: asked every ten seconds; trials would wait for a dead one for ever.
+    """
+
+    def __init__(self, searcher: SourceSearcher, is_cluster_alive: Callable[[], bool] = lambda: True) -> None:
         self._searcher = searcher
+        self._is_cluster_alive = is_cluster_alive
+        self._asked_at = time.monotonic()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether this trial ends now."""
         return not self._searcher.wants_more_of(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Whether everything ends now."""
+        """Whether everything ends now.
+
+        Raises:
+            ResourceError: no node lives any more.
+        """
+        now = time.monotonic()
+        if now - self._asked_at > SECONDS_BETWEEN_QUESTIONS:
+            self._asked_at = now
+            if not self._is_cluster_alive():
+                raise ResourceError(
+                    "resources.address: a node of the cluster must live, but none does any more. "
+                    "Start it again, and go on with --resume."
+                )
         return self._searcher.source.is_over
 
     def __getstate__(self) -> dict[str, Any]:

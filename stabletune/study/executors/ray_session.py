@@ -120,6 +120,14 @@ def refuse_if_lacking(resources: Resources, available: Mapping[str, float]) -> N
             )
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """What Ray knows of each node of the cluster that lives."""
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
 def count_slots(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many trials run at once on nodes with these resources, each on one node.
 
@@ -168,8 +176,8 @@ def _check_nodes(ray: Any) -> None:
             return None
 
     here = installed()
-    for node in ray.nodes():
-        if not node["Alive"] or not node["Resources"].get("CPU"):
+    for node in alive_nodes():
+        if not node["Resources"].get("CPU"):
             continue
         strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ask = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(installed)

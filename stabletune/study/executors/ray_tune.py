@@ -16,6 +16,7 @@ from stabletune.study.executors.process_border import run_watched
 from stabletune.study.executors.ray_session import (
     GIB,
     Session,
+    alive_nodes,
     count_slots,
     ray_session,
     refuse_if_lacking,
@@ -43,14 +44,12 @@ class RayTuneExecutor:
             self._tune(source, session)
 
     def _tune(self, source: TrialSource, session: Session) -> None:
-        import ray
         from ray import tune
 
         from stabletune.study.executors.ray_bridge import SourceSearcher, SourceStopper
 
         # more must not be asked for at once, lest the sampler propose before it is told
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        n_slots = count_slots(self._resources, [node["Resources"] for node in nodes if node["Alive"]])
+        n_slots = count_slots(self._resources, [node["Resources"] for node in alive_nodes()])
         resources: dict[str, float] = {"cpu": self._resources.cpus_per_trial}
         if self._resources.gpus_per_trial:
             resources["gpu"] = self._resources.gpus_per_trial
@@ -62,7 +61,7 @@ class RayTuneExecutor:
             name="search",
             storage_path=str(session.scratch),
             search_alg=searcher,
-            stop=SourceStopper(searcher),
+            stop=SourceStopper(searcher, is_cluster_alive=lambda: bool(alive_nodes())),
             num_samples=-1,
             max_concurrent_trials=n_slots,
             reuse_actors=True,
