@@ -14,5 +14,6 @@ RUN pip install --no-cache-dir . && useradd --create-home --home-dir /workspace 
 COPY examples examples
 USER stabletune
 WORKDIR /workspace
+HEALTHCHECK --interval=1m --timeout=20s CMD ["stabletune", "list", "formats"]
 ENTRYPOINT ["stabletune"]
 CMD ["--help"]
