@@ -10,7 +10,7 @@ from stabletune.records import TrialResult, TrialSpec
 def worker_died(spec: TrialSpec, steps: int) -> TrialResult:
     """The record of a trial whose process died, after Ray tried it again."""
     return ended(
-        spec, f"after step {steps}: the worker process died twice; out of memory, hung, or ended by the workload."
+        spec, f"after step {steps}: the worker process died three times; out of memory, hung, or ended by the workload."
     )
 
 

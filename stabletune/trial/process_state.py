@@ -1,15 +1,15 @@
-"""What user code may change of its process, put back before the next trial runs there."""
+"""What user code may change of its process, put back after each trial, so that the next one finds it as it was."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import gc
 import logging
 import os
 import random
 import sys
 import warnings
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,42 +18,36 @@ from stabletune.records import TrialSpec
 from stabletune.trial.workload import forget_last_import
 
 
-@dataclasses.dataclass(frozen=True)
-class _Original:
-    """The process as the first trial found it."""
+@contextlib.contextmanager
+def kept_process() -> Iterator[None]:
+    """Put back, on leaving, what user code may have changed meanwhile outside torch.
 
-    folder: str
-    environment: dict[str, str]
-    path: list[str]
-    filters: list[Any]
-    float_errors: Any
-    recursion_limit: int
-    streams: tuple[Any, Any]
-
-
-_original: _Original | None = None
+    The working folder, the environment, the import path, standard output and error, warnings, numpy's handling of
+    errors, the recursion limit, logging and the garbage collector. What it replaces inside other modules stays.
+    """
+    folder, environment, path = os.getcwd(), dict(os.environ), list(sys.path)
+    filters, float_errors = list(warnings.filters), np.geterr()
+    recursion_limit, streams, disabled = sys.getrecursionlimit(), (sys.stdout, sys.stderr), logging.root.manager.disable
+    collects = gc.isenabled()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        if dict(os.environ) != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        sys.path[:] = path
+        warnings.filters[:] = filters  # type: ignore[index]
+        np.seterr(**float_errors)
+        sys.setrecursionlimit(recursion_limit)
+        sys.stdout, sys.stderr = streams
+        logging.disable(disabled)
+        (gc.enable if collects else gc.disable)()
 
 
 def reset_process(spec: TrialSpec) -> None:
-    """Undo what an earlier trial in this process may have changed globally, and free what it held.
-
-    The working folder, the environment, the import path, the user's own modules, standard output, warnings, numpy's
-    handling of errors, the garbage collector, and torch's defaults, threads and switches. What user code replaces
-    inside other modules stays.
-    """
-    global _original
-    if _original is None:
-        _original = _Original(
-            folder=os.getcwd(),
-            environment=dict(os.environ),
-            path=list(sys.path),
-            filters=list(warnings.filters),
-            float_errors=np.geterr(),
-            recursion_limit=sys.getrecursionlimit(),
-            streams=(sys.stdout, sys.stderr),
-        )
+    """Set torch as every trial finds it, unload the user's modules of the last one, and free what it held."""
     forget_last_import()
-    _restore(_original)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()
@@ -76,17 +70,3 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
-
-
-def _restore(original: _Original) -> None:
-    os.chdir(original.folder)
-    if dict(os.environ) != original.environment:
-        os.environ.clear()
-        os.environ.update(original.environment)
-    sys.path[:] = original.path
-    warnings.filters[:] = original.filters  # type: ignore[index]
-    np.seterr(**original.float_errors)
-    sys.setrecursionlimit(original.recursion_limit)
-    sys.stdout, sys.stderr = original.streams
-    gc.enable()
-    logging.disable(logging.NOTSET)

@@ -19,7 +19,7 @@ from stabletune.judgement.forecast import expected_onset, spike_risk
 from stabletune.judgement.objective import objective_of
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.trial.checkpoint import UnusableCheckpoint
-from stabletune.trial.process_state import reset_process, seed_everything
+from stabletune.trial.process_state import kept_process, reset_process, seed_everything
 from stabletune.trial.standard_loop import run_standard_loop
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
@@ -38,11 +38,12 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool] = lambda _: Tr
         The result; an exception in the user's code becomes status ``failed`` with its traceback.
     """
     started = time.monotonic()
-    try:
-        return _attempt(spec, report, started)
-    except UnusableCheckpoint as error:
-        Path(str(spec.checkpoint)).unlink(missing_ok=True)
-        return _attempt(spec, report, started, note=f"started anew, because the checkpoint {error}")
+    with kept_process():
+        try:
+            return _attempt(spec, report, started)
+        except UnusableCheckpoint as error:
+            Path(str(spec.checkpoint)).unlink(missing_ok=True)
+            return _attempt(spec, report, started, note=f"started anew, because the checkpoint {error}")
 
 
 def _attempt(

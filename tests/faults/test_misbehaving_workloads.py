@@ -14,7 +14,7 @@ from tests.trial.specs import quadratic_spec
 
 FILE = Path(__file__).with_name("misbehaving.py")
 OVER = r"not over within the 0\.1 minutes that budget\.trial_minutes gives it"
-DIED = r"the worker process died twice; out of memory, hung, or ended by the workload"
+DIED = r"the worker process died three times; out of memory, hung, or ended by the workload"
 EXPECTED = {
     "raises at build": ("failed", "building: the workload raised ValueError: no such data set"),
     "spins at build": ("failed", f"after step 0: {OVER}; the process was ended"),

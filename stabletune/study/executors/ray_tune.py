@@ -25,7 +25,7 @@ from stabletune.study.executors.ray_session import (
 from stabletune.study.failures import ended, worker_died
 from stabletune.study.source import TrialSource
 
-RETRIES_OF_A_DEAD_WORKER = 1
+RETRIES_OF_A_DEAD_WORKER = 2  # the first may go to a node that has just died too
 
 
 class RayTuneExecutor:
