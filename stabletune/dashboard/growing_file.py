@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class GrowingFile:
             self._lines, self._read_to = [], 0
             return []
         with self.path.open("rb") as file:
-            status = self.path.stat()
+            status = os.fstat(file.fileno())
             if status.st_ino != self._inode or status.st_size < self._read_to:
                 self._lines, self._read_to, self._inode = [], 0, status.st_ino
             file.seek(self._read_to)

@@ -26,8 +26,9 @@ class AlertLevels:
     ===========  ====================================================================  ==============================
     approaching  S is read at 0.9 or more                                              S is read below 0.75
     unstable     an oscillation grows that is predicted to spike (``imminent_spike``)  25 steps passed without another
-    spiked       a spike begins, or the loss is not finite                             50 steps after the loss is back
-                                                                                       at the median before, or finite
+    spiked       a spike begins, or the loss is not finite                             50 steps after the last in it,
+                                                                                       once the loss is back at the
+                                                                                       median before, or finite
     calm         none of these
     ===========  ====================================================================  ==============================
 
@@ -61,14 +62,15 @@ class AlertLevels:
         diagnosis = None
         if self.level == "spiked":
             diagnosis = diagnose_step(history, spikes.episodes[-1].start if is_spike_new else history.step)
+        ratio, step = _last_ratio(history)
         return Alert(
             step=history.step,
             level=self.level,
             previous=previous,
             message=self._message(history, diagnosis),
             loss=history.losses[-1],
-            sharpness_ratio=_last_ratio(history)[0],
-            sharpness_ratio_step=_last_ratio(history)[1],
+            sharpness_ratio=ratio,
+            sharpness_ratio_step=step,
             v_hat_staleness=history.last("v_hat_staleness"),
             diagnosis=diagnosis,
         )

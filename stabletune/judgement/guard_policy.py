@@ -29,7 +29,8 @@ class GuardBounds:
     """How far a guard may go.
 
     Args:
-        lr_scale: the smallest factor on lr, 0 < lr_scale <= 1; 1 leaves lr alone.
+        lr_scale: the smallest factor on lr, 0 < lr_scale <= 1; 1 leaves lr alone, and beta2 with it, which is capped
+            only while lr is scaled.
         beta2: what beta2 may be lowered to, 0 <= beta2 < 1; None leaves it alone.
         limits_gradients: whether a gradient that leaps may be scaled down.
     """

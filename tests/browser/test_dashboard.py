@@ -149,13 +149,15 @@ def test_it_answers_under_no_other_name_and_gives_no_other_file(tmp_path):
 def test_a_folder_that_vanishes_is_said_and_the_page_goes_on(open_page, tmp_path):
     folder = unfinished_study(tmp_path / "run", n_trials=2)
     with served(tmp_path / "run") as address:
-        page, _, _ = open_page(address)
+        page, said, _ = open_page(address)
         expect(page.locator("#rows tbody tr")).to_have_count(2)
         (tmp_path / "run").rename(tmp_path / "away")
         expect(page.locator("#progress")).to_contain_text("holds neither")
         (tmp_path / "away").rename(tmp_path / "run")
         write_trials(folder, 4)
         expect(page.locator("#rows tbody tr")).to_have_count(4)
+        assert page.locator("#progress").inner_text().startswith("4 of 24 trials")
+        assert said and all("status of 503" in text for _, text in said)  # the browser's own word on failed answers
 
 
 @pytest.mark.parametrize(

@@ -53,16 +53,15 @@ class WebhookSink:
             _log.warning("stabletune: %d alerts wait for %s; this one is dropped", MOST_WAITING, self._host)
 
     def close(self) -> None:
-        """Wait until what was handed over has been posted, for twice the timeout at most; a later alert begins anew."""
-        thread, self._thread = self._thread, None
-        if thread is None:
+        """Wait until what was handed over has been posted, for three timeouts at most; a later alert begins anew."""
+        if self._thread is None or not self._thread.is_alive():
             return
         try:
             self._waiting.put(None, timeout=self._timeout)
         except queue.Full:
             _log.warning("stabletune: %s did not take the last alerts", self._host)
             return
-        thread.join(2.0 * self._timeout)
+        self._thread.join(2.0 * self._timeout)
 
     def _work(self) -> None:
         while (content := self._waiting.get()) is not None:

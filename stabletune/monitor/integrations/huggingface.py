@@ -29,9 +29,10 @@ class StabilityCallback(TrainerCallback):
     The inputs of each micro-batch are kept until its optimizer step, so that the loss can be computed again. The loss
     is the model's own, ``outputs.loss``: a Trainer that trains another (``label_smoothing_factor``, or a
     ``compute_loss`` of its own) cannot be measured, which is logged once; what one adds to the model's own goes unseen.
-    With several processes the first one
-    measures, on its own micro-batches and the unwrapped model, so that nobody waits for anybody; a guard would act in
-    one process only, and is refused there.
+    With several processes the first one measures, on its own micro-batches and the unwrapped model, so that nobody
+    waits for anybody; a guard would act in one process only, and is refused there. Where the model takes
+    ``num_items_in_batch``, Trainer multiplies the loss by the number of processes afterwards: loss and S are too small
+    by that factor there.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -14,7 +14,8 @@ from stabletune.study.source import TrialSource
 class Executor(Protocol):
     """Runs every trial that the source hands out, and returns when it is over and nothing runs any more."""
 
-    def run(self, source: TrialSource) -> None: ...  # noqa: D102
+    def run(self, source: TrialSource) -> None:
+        """Run them."""
 
 
 def load_executor(name: str, resources: Resources, workload: Path | None = None) -> Executor:
