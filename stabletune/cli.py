@@ -198,8 +198,7 @@ def main() -> None:
 
 def _print_result(result: StudyResult, *, as_json: bool) -> None:
     if as_json:
-        from stabletune.records import FORMAT_VERSION
-        from stabletune.results.curves import finite_or_none
+        from stabletune.records import FORMAT_VERSION, finite_or_none
 
         recommendation = result.recommendation
         nothing = {"version": FORMAT_VERSION, "recommendation": None, "reason": result.message}

@@ -21,6 +21,22 @@ Purpose = Literal["search", "confirmation", "baseline", "recommended"]
 Level = Literal["calm", "approaching", "unstable", "spiked"]
 
 
+def finite_or_none(value: Any) -> Any:
+    """``value`` with every non-finite float in it replaced by None, which JSON can say."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite_or_none(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(entry) for entry in value]
+    return value
+
+
+def as_data(record: Any) -> dict[str, Any]:
+    """One of these records, or another dataclass, as what is written to files and sent: versioned, as JSON can say."""
+    return {**finite_or_none(dataclasses.asdict(record)), "version": FORMAT_VERSION}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShadowSharpness:
     """What the sharpness ratio would be with another ``beta2`` on the same trajectory.
@@ -226,31 +242,6 @@ class Alert:
     sharpness_ratio_step: int | None = None
     v_hat_staleness: float | None = None
     diagnosis: Diagnosis | None = None
-
-    def as_data(self) -> dict[str, Any]:
-        """Plain data that JSON can say: numbers that are not finite become None."""
-        data = dataclasses.asdict(self) | {"version": FORMAT_VERSION}
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GuardDecision:
-    """What a guard changed, or would change, from ``step`` on, and why.
-
-    ``lr_scale`` multiplies every lr, ``beta2_cap`` caps every beta2 (None: no cap), ``gradient_scale`` multiplies the
-    gradients of this step alone. ``score`` and ``gradient_norm`` are what it was decided by, ``sharpness_ratio`` the
-    newest S that was read, at ``sharpness_ratio_step``.
-    """
-
-    step: int
-    lr_scale: float
-    beta2_cap: float | None
-    gradient_scale: float
-    reason: str
-    score: float
-    gradient_norm: float
-    sharpness_ratio: float | None = None
-    sharpness_ratio_step: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

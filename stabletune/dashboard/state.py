@@ -13,8 +13,8 @@ import numpy as np
 
 from stabletune.dashboard.growing_file import GrowingFile
 from stabletune.errors import OutputFolderError
-from stabletune.records import ALERTS_FILE, GUARD_FILE, MEASUREMENTS_FILE
-from stabletune.results.curves import Curves, finite_or_none
+from stabletune.records import ALERTS_FILE, GUARD_FILE, MEASUREMENTS_FILE, finite_or_none
+from stabletune.results.curves import Curves
 from stabletune.results.report.downsampling import downsample
 from stabletune.results.store import RunFolder
 

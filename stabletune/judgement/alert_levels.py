@@ -15,7 +15,7 @@ from stabletune.judgement.spikes import REFRACTORY
 from stabletune.records import Alert, Diagnosis, Level
 
 APPROACHES_FROM, APPROACHES_UNTIL = 0.9, 0.75
-UNSTABLE_FOR = 25
+UNSTABLE_FOR = 100
 
 
 class AlertLevels:
@@ -25,7 +25,7 @@ class AlertLevels:
     level        begins when                                                           ends when
     ===========  ====================================================================  ==============================
     approaching  S is read at 0.9 or more                                              S is read below 0.75
-    unstable     an oscillation grows that is predicted to spike (``imminent_spike``)  25 steps passed without another
+    unstable     an oscillation grows that is predicted to spike (``imminent_spike``)  100 steps passed without another
     spiked       a spike begins, or the loss is not finite                             50 steps after the last in it,
                                                                                        once the loss is back at the
                                                                                        median before, or finite

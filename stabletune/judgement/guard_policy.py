@@ -14,7 +14,6 @@ from typing import Any
 
 from stabletune.errors import LossFloorError
 from stabletune.judgement.spikes import INITIAL_STEPS, WINDOW, SpikeDetector
-from stabletune.records import GuardDecision
 
 STANDS_OUT = 0.3
 FACTOR = 0.5
@@ -25,12 +24,31 @@ OUTLIER, SUDDEN_OVER, LIMITED_TO, MOST_LEAPS = 5.0, 5, 3.0, 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GuardDecision:
+    """What a guard changed, or would change, from ``step`` on, and why.
+
+    ``lr_scale`` multiplies every lr, ``beta2_cap`` caps every beta2 (None: no cap), ``gradient_scale`` multiplies the
+    gradients of this step alone. ``score`` and ``gradient_norm`` are what it was decided by, ``sharpness_ratio`` the
+    newest S that was read, at ``sharpness_ratio_step``.
+    """
+
+    step: int
+    lr_scale: float
+    beta2_cap: float | None
+    gradient_scale: float
+    reason: str
+    score: float
+    gradient_norm: float
+    sharpness_ratio: float | None = None
+    sharpness_ratio_step: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GuardBounds:
     """How far a guard may go.
 
     Args:
-        lr_scale: the smallest factor on lr, 0 < lr_scale <= 1; 1 leaves lr alone, and beta2 with it, which is capped
-            only while lr is scaled.
+        lr_scale: the smallest factor on lr, 0 < lr_scale <= 1; 1 leaves lr alone.
         beta2: what beta2 may be lowered to, 0 <= beta2 < 1; None leaves it alone.
         limits_gradients: whether a gradient that leaps may be scaled down.
     """
@@ -49,9 +67,10 @@ class GuardBounds:
 class GuardPolicy:
     r"""Brakes while the loss begins to stand out, and gives back what it took.
 
-    With s the spike score of the newest loss (1 is a spike), k the factor on lr:
+    With s the spike score of the newest loss (1 is a spike), k the brake, and max(k, ``lr_scale``) the factor on lr:
 
-    - s > 0.3: :math:`k \leftarrow \max(k / 2, k_{min})`, at each such step, and beta2 is capped as long as k < 1;
+    - s > 0.3: :math:`k \leftarrow \max(k / 2, k_{min})`, at each such step, with the lesser of 1/2 and ``lr_scale``
+      as :math:`k_{min}`; beta2 is capped as long as k < 1;
     - 20 steps after the last of these: :math:`k \leftarrow \min(1.01\,k, 1)` a step;
     - a gradient of five times the median of the last fifty norms, and of five times the largest of the last five, is a
       leap and no oscillation, which grows over steps: it is scaled down to three times that median; after five in
@@ -72,7 +91,7 @@ class GuardPolicy:
         if bounds is not None and not isinstance(bounds, GuardBounds):
             raise ValueError(f"bounds: must be None or GuardBounds(...), but got {bounds!r}. Give GuardBounds(...).")
         self.bounds = bounds or GuardBounds()
-        self.lr_scale = 1.0
+        self._brake = 1.0
         self._loss_floor = loss_floor
         self._spikes = SpikeDetector(loss_floor)
         self._first: list[float] = []
@@ -84,16 +103,30 @@ class GuardPolicy:
         self._n_steps = 0
 
     @property
+    def lr_scale(self) -> float:
+        """The factor on lr now."""
+        return max(self._brake, self.bounds.lr_scale)
+
+    @property
     def beta2_cap(self) -> float | None:
         """What beta2 is capped at now."""
-        return self.bounds.beta2 if self.lr_scale < 1.0 else None
+        return self.bounds.beta2 if self._brake < 1.0 else None
 
-    def before_step(self, gradient_norm: float) -> GuardDecision | None:
+    def begin_after(self, n_steps: int) -> None:
+        """Count on from a training's first ``n_steps``, of which nothing is known; later it does nothing."""
+        if self._n_steps == 0:
+            self._n_steps = n_steps
+
+    def before_step(self, gradient_norm: float, left_norm: float | None = None) -> GuardDecision | None:
         """Decide on the step to come by the norm of its gradient and by the losses so far; None: nothing is new.
 
         The factor on lr that is given back a little at each step is no decision; where that begins and ends is.
+
+        Args:
+            gradient_norm: √Σ g² of the raw gradient, by which leaps are told.
+            left_norm: that of the gradient which clipping left to the step, if there was any.
         """
-        scale, reason = self._limit(gradient_norm)
+        scale, reason = self._limit(gradient_norm, gradient_norm if left_norm is None else left_norm)
         braked = self._brake_or_give_back()
         if not reason and not braked:
             return None
@@ -123,7 +156,7 @@ class GuardPolicy:
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which ``load_state_dict`` makes a policy that decides the same."""
         return {
-            "lr_scale": self.lr_scale,
+            "brake": self._brake,
             "n_calm": self._n_calm,
             "n_steps": self._n_steps,
             "score": self._score,
@@ -140,13 +173,13 @@ class GuardPolicy:
             ValueError: it is no such state.
         """
         try:
-            lr_scale, score = float(state["lr_scale"]), float(state["score"])
+            brake, score = float(state["brake"]), float(state["score"])
             n_calm, n_steps, n_leaps = int(state["n_calm"]), int(state["n_steps"]), int(state["n_leaps"])
             first, recent, norms = (
                 [float(value) for value in state[name]] for name in ("first_losses", "recent_losses", "norms")
             )
-            if not 0.0 < lr_scale <= 1.0 or math.isnan(score) or min(n_calm, n_steps, n_leaps) < 0:
-                raise ValueError(f"lr_scale {lr_scale}, score {score}, {n_calm}, {n_steps}, {n_leaps} steps")
+            if not 0.0 < brake <= 1.0 or math.isnan(score) or min(n_calm, n_steps, n_leaps) < 0:
+                raise ValueError(f"brake {brake}, score {score}, {n_calm}, {n_steps}, {n_leaps} steps")
             spikes = SpikeDetector(self._loss_floor)
             is_young = len(recent) < WINDOW + 2
             for loss in [*([] if is_young else first), *recent]:
@@ -156,29 +189,37 @@ class GuardPolicy:
                 f"state: must be what state_dict() gave, but got {type(error).__name__}: {error}. "
                 "Leave it out to begin anew."
             ) from error
-        self.lr_scale, self._score = max(lr_scale, self.bounds.lr_scale), score
+        self._brake, self._score = max(brake, self._strongest), score
         self._n_calm, self._n_steps, self._n_leaps = n_calm, n_steps, n_leaps
         self._spikes, self._norms = spikes, deque(norms, maxlen=USUAL_OVER)
         self._first, self._recent = first, deque(recent, maxlen=WINDOW + 2)
 
+    @property
+    def _strongest(self) -> float:
+        """The least the brake may be; 1 where there is nothing that it may do."""
+        if self.bounds.lr_scale == 1.0 and self.bounds.beta2 is None:
+            return 1.0
+        return min(self.bounds.lr_scale, FACTOR)
+
     def _brake_or_give_back(self) -> str:
-        before = self.lr_scale
+        before = self._brake
         if self._score > STANDS_OUT:
             self._n_calm = 0
-            self.lr_scale = max(FACTOR * before, self.bounds.lr_scale)
-            if self.lr_scale == before:
+            self._brake = max(FACTOR * before, self._strongest)
+            if self._brake == before:
                 return ""
-            score = f"score {self._score:.3g} (limit {STANDS_OUT})"
-            return f"The loss stands out with {score}: scale lr by {self.lr_scale:.3g}."
+            cap = "" if self.beta2_cap is None else f", cap beta2 at {self.beta2_cap:g}"
+            done = f"scale lr by {self.lr_scale:.3g}{cap}" if self.lr_scale < 1.0 else cap.removeprefix(", ")
+            return f"The loss stands out with score {self._score:.3g} (limit {STANDS_OUT}): {done}."
         self._n_calm += 1
         if before == 1.0 or self._n_calm <= HELD_FOR:
             return ""
-        self.lr_scale = min(GIVEN_BACK * before, 1.0)
-        if self.lr_scale == 1.0:
+        self._brake = min(GIVEN_BACK * before, 1.0)
+        if self._brake == 1.0:
             return "Calm: lr and beta2 may have their own values."
-        return f"Calm for {HELD_FOR} steps: give lr back, 1 % a step." if self._n_calm == HELD_FOR + 1 else ""
+        return f"Calm for {HELD_FOR} steps: give the brake back, 1 % a step." if self._n_calm == HELD_FOR + 1 else ""
 
-    def _limit(self, norm: float) -> tuple[float, str]:
+    def _limit(self, norm: float, left: float) -> tuple[float, str]:
         """The factor on the gradient, and why; its norm joins the usual ones unless it leaps."""
         usual = statistics.median(self._norms) if len(self._norms) >= FEWEST else math.inf
         lately = max(list(self._norms)[-SUDDEN_OVER:], default=math.inf)
@@ -189,7 +230,9 @@ class GuardPolicy:
             self._n_leaps = self._n_leaps + 1 if is_leap else 0
         if not is_leap or not self.bounds.limits_gradients:
             return 1.0, ""
-        scale = LIMITED_TO * usual / norm
+        scale = LIMITED_TO * usual / left
+        if not scale < 1.0:  # it was clipped to less already
+            return 1.0, ""
         return scale, f"The gradient leaps to {norm / usual:.3g} times its median: scale it to {LIMITED_TO:g} times."
 
 

@@ -23,8 +23,9 @@ def _numbers() -> array[float]:
 class History:
     """A trial's losses, measurements and spikes, in the order in which they came.
 
-    ``add`` is the only way in, so that ``spikes`` has always judged exactly ``losses``. A step takes 24 bytes, 24 MB in
-    a million, and a reading about 1 kB.
+    ``add`` is the only way in, so that ``spikes`` has always judged exactly ``losses``. Steps are those of the run,
+    counted from 1, of which the first ``n_before`` are not in it. A step takes 24 bytes, 24 MB in a million, and a
+    reading about 1 kB.
     """
 
     spec: TrialSpec
@@ -34,11 +35,21 @@ class History:
     gradient_norms: array[float] = dataclasses.field(default_factory=_numbers)
     learning_rates: array[float] = dataclasses.field(default_factory=_numbers)
     inspections: list[Inspection] = dataclasses.field(default_factory=list)
+    n_before: int = 0
 
     @property
     def step(self) -> int:
         """Optimizer steps done."""
-        return len(self.losses)
+        return self.n_before + len(self.losses)
+
+    def begin_after(self, n_steps: int) -> None:
+        """Count on from a run's first ``n_steps``, of which nothing is known; before the first ``add``."""
+        self.n_before = n_steps
+        self.spikes.begin_after(n_steps)
+
+    def index(self, step: int) -> int:
+        """Where ``losses``, ``gradient_norms`` and ``learning_rates`` hold a step."""
+        return step - 1 - self.n_before
 
     def add(self, loss: float, *, gradient_norm: float = math.nan, lr: float = math.nan) -> None:
         """Take the loss of one optimizer step; raises ``LossFloorError`` for a loss at or below the floor.
@@ -53,7 +64,7 @@ class History:
 
     def trailing_loss(self) -> float:
         """Median of the last 20 losses."""
-        return trailing_median(self.losses, self.step)
+        return trailing_median(self.losses, len(self.losses))
 
     def last(self, name: str) -> float | None:
         """The newest reading of one signal."""

@@ -50,6 +50,11 @@ class Onset:
     step: int
 
     @property
+    def index(self) -> int:
+        """Where the arrays hold the step."""
+        return self.history.index(self.step)
+
+    @property
     def floor(self) -> float:
         """The loss's lower bound, which is to be added to a loss that is shown."""
         return self.history.spikes.loss_floor
@@ -61,20 +66,20 @@ class Onset:
 
     @functools.cached_property
     def gradient_norms(self) -> NDArray[np.float64]:
-        """√Σ g² of every step; nan where unknown."""
+        """√Σ g² of every step known; nan where unknown."""
         return np.array(self.history.gradient_norms, dtype=np.float64)
 
     @functools.cached_property
     def usual_loss(self) -> float:
         """Median of those of the hundred losses before that are finite; nan where none is."""
-        before = self.losses[max(0, self.step - 1 - WINDOW) : max(1, self.step - 1)]
+        before = self.losses[max(0, self.index - WINDOW) : max(1, self.index)]
         known = before[np.isfinite(before)]
         return float(np.median(known)) if known.size else math.nan
 
     @property
     def loss(self) -> float:
         """The loss at the onset."""
-        return float(self.losses[self.step - 1])
+        return float(self.losses[self.index])
 
     @property
     def is_finite(self) -> bool:
@@ -119,7 +124,7 @@ class Onset:
             return False
         if not (look.suspect.loss > 0 and look.suspect.loss_then > 0):
             return False
-        norm, usual = self.gradient_norms[self.step - 1], self._usual(self.gradient_norms)
+        norm, usual = self.gradient_norms[self.index], self._usual(self.gradient_norms)
         if not norm <= math.exp(TOLD_BY_GRADIENT) * usual:
             return False
         return math.log(look.suspect.loss_then / look.suspect.loss) >= UNDONE_SHARE * self.jump
@@ -133,12 +138,13 @@ class Onset:
 
     def _usual(self, values: NDArray[np.float64]) -> float:
         """The median of the 60 values that end ten steps before; nan where there is none."""
-        before = values[max(0, self.step - BEFORE - GAP) : max(0, self.step - GAP)]
+        end = self.index + 1 - GAP
+        before = values[max(0, end - BEFORE) : max(0, end)]
         known = before[np.isfinite(before) & (before > 0)]
         return float(np.median(known)) if known.size else math.nan
 
     def _late(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        late = values[max(0, self.step - LATE - 2) : self.step]
+        late = values[max(0, self.index - LATE - 1) : self.index + 1]
         return late[np.isfinite(late) & (late > 0)]
 
     @functools.cached_property
@@ -146,7 +152,7 @@ class Onset:
         r"""Σ v̂ after every step, from the gradient norms alone: v_t = b2 v_{t-1} + (1-b2) G_t², over 1 - b2^t.
 
         G clipped to ``max_grad_norm``, b2 by ``beta2_exponent``. nan where unknown: everywhere if another mitigation
-        changes what enters v, and without the second moments that a run was resumed with.
+        changes what enters v, and without the second moments from before the first step known.
         """
         params, found = self.history.spec.params, np.full(self.gradient_norms.size, np.nan)
         if any(params.get(name) for name in CHANGE_V):
@@ -155,7 +161,7 @@ class Onset:
         moment, kept = 0.0, 1.0
         for index, norm in enumerate(self.gradient_norms.tolist()):
             if math.isfinite(norm):
-                beta2 = beta2_at(index + 1, params)
+                beta2 = beta2_at(self.history.n_before + index + 1, params)
                 moment, kept = beta2 * moment + (1.0 - beta2) * min(norm, limit, LARGEST) ** 2, kept * beta2
             if kept < 1.0:
                 found[index] = moment / (1.0 - kept)
@@ -164,7 +170,7 @@ class Onset:
     @functools.cached_property
     def stalest(self) -> tuple[int, float] | None:
         """The step before the onset at which v̂ had outlived its gradients most, and Σ v̂ / Σ g² there."""
-        first, last = max(0, self.step - 1 - WINDOW), max(0, self.step - LATE)
+        first, last = max(0, self.index - WINDOW), max(0, self.index + 1 - LATE)
         limit = self.history.spec.params.get("max_grad_norm") or math.inf
         entered = np.clip(self.gradient_norms[first:last], SMALLEST, min(limit, LARGEST))
         with np.errstate(over="ignore"):
@@ -176,13 +182,14 @@ class Onset:
         padded = np.pad(ratios, 1)
         smooth = np.median(np.stack([padded[:-2], ratios, padded[2:]]), axis=0)
         best = int(smooth.argmax())
-        return first + best + 1, float(smooth[best])
+        return self.history.n_before + first + best + 1, float(smooth[best])
 
     def growth_by_v_hat(self, since: int, until: int) -> float:
         """Log S that v̂ alone brought between two steps: half of what log v̂ fell; 0 where unknown."""
-        if not 1 <= since <= until <= self.v_hat.size:
+        first, last = self.history.index(since), self.history.index(until)
+        if not 0 <= first <= last < self.v_hat.size:
             return 0.0
-        then, now = self.v_hat[since - 1], self.v_hat[until - 1]
+        then, now = self.v_hat[first], self.v_hat[last]
         is_known = 0.0 < then < math.inf and 0.0 < now < math.inf
         return 0.5 * (math.log(then) - math.log(now)) if is_known else 0.0
 

@@ -51,6 +51,7 @@ class SpikeDetector:
             )
         self.loss_floor = loss_floor
         self.step = 0
+        self._n_before = 0
         self.score = 0.0
         self.worst_score = 0.0
         self.diverged = False
@@ -67,6 +68,10 @@ class SpikeDetector:
         """Whether the loss has come back to the median that preceded the last spike (True if there was none)."""
         return self._reference is None
 
+    def begin_after(self, n_steps: int) -> None:
+        """Count on from a run's first ``n_steps``, whose losses are not known; before the first ``update``."""
+        self.step = self._n_before = n_steps
+
     def update(self, loss: float) -> float:
         """Take the next loss and return its score.
 
@@ -82,7 +87,7 @@ class SpikeDetector:
         if level <= 0.0:
             raise LossFloorError(
                 f"step {self.step}: the loss must stay above loss_floor = {self.loss_floor:g}, but got {loss!r}. "
-                "Set Training.loss_floor below the smallest loss the task can reach."
+                "Set loss_floor below the smallest loss the task can reach."
             )
         if len(self._initial) < INITIAL_STEPS:
             self._initial.append(level)
@@ -96,11 +101,11 @@ class SpikeDetector:
     @property
     def baseline(self) -> float:
         """B, above the floor, that the next loss will be judged by; nan before there is one."""
-        return max(self._losses.median(), self._floor) if self.step >= INITIAL_STEPS else math.nan
+        return math.nan if self._is_young else max(self._losses.median(), self._floor)
 
     def score_of(self, level: float) -> float:
         """Return the score that a next loss of ``level`` above the floor would have; nan in the first ten steps."""
-        if self.step < INITIAL_STEPS:
+        if self._is_young:
             return math.nan
         deviation = math.log(level / self.baseline)
         sigma = _MAD_TO_SIGMA * self._changes.median()
@@ -108,6 +113,10 @@ class SpikeDetector:
             min(deviation / limit, deviation / (k * sigma) if sigma > 0.0 else math.copysign(math.inf, deviation))
             for limit, k in _RULES
         )
+
+    @property
+    def _is_young(self) -> bool:
+        return self.step - self._n_before < INITIAL_STEPS
 
     def _judge(self, level: float) -> None:
         baseline = self.baseline
@@ -142,7 +151,7 @@ class SpikeDetector:
 
     def _remember(self, level: float) -> None:
         log_level = math.log(max(level, self._floor))
-        if self.step > 1:
+        if self.step > self._n_before + 1:
             self._changes.push(abs(log_level - self._previous_log))
         self._previous_log = log_level
         self._losses.push(level)

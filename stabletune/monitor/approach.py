@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 from stabletune.judgement.rules import EDGE
-from stabletune.records import Measurement
 
 NEAR_EDGE = 0.7
 CLOSE = 0.93  # where full-batch training rests; from here a forecast is good to a few steps
@@ -75,9 +74,8 @@ class Approach:
         """Whether S has fallen back from above the edge since it was last read: the top direction may be another."""
         return self._has_fallen
 
-    def observe(self, measurement: Measurement, foreseen: float | None) -> None:
-        """Take note of a reading, and of what its S was foreseen to be."""
-        step, ratio = measurement.step, measurement.sharpness_ratio
+    def observe(self, step: int, ratio: float | None, foreseen: float | None) -> None:
+        """Take note of the S that was read, and of what it was foreseen to be."""
         self._learn_lead(step, ratio, foreseen)
         self.last_step = self._looked_at = step
         self._last_ratio = self._frozen_ratio = ratio

@@ -19,7 +19,7 @@ from stabletune.signals.oscillation import oscillation
 _ROUNDING = 1.01
 
 
-def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def glance(optimizer: torch.optim.Optimizer, noted_norm: float | None = None) -> dict[str, float]:
     """Read staleness, update size, gradient norm and oscillation from ``p.grad``, the gradient of the step just taken.
 
     Σ v̂ / Σ g²,  max over tensors of √mean(g² / max(v̂, ε²)),  √Σ g²,  as in ``signals`` but in the state's own
@@ -27,11 +27,12 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
     Args:
         optimizer: as it is after its step; nothing of it is changed.
+        noted_norm: √Σ g² before something other than the optimizer clipped or scaled ``p.grad``, if known.
 
     Returns:
-        The fields, ``v_hat_decay`` among them where v averages just these squares. Only the oscillation where
-        ``max_grad_norm`` clipped ``p.grad`` in place. Empty where it does not hold what the step was computed from:
-        gone or zeroed after the step, not finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
+        The fields, ``v_hat_decay`` among them where v averages just these squares. Only the oscillation, and
+        ``noted_norm``, where ``p.grad`` was clipped in place. Empty where it does not hold what the step was computed
+        from: gone or zeroed after the step, not finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
 
     Cost: some twenty elementwise passes and two transfers: 0.1-0.7 of a gradient as counted.
     """
@@ -50,9 +51,12 @@ def glance(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     oscillating = _oscillation(tensors, entering)
     if _is_clipped(optimizer):
         return oscillating
+    norm = math.sqrt(sum(norm * norm for norm in raw))
+    if noted_norm is not None and not noted_norm <= _ROUNDING * norm:
+        return oscillating | {"gradient_norm": noted_norm}
     v_hats = [v / t.correction for t, v in zip(tensors, sums_under_root, strict=True)]
     fields = {
-        "gradient_norm": math.sqrt(sum(norm * norm for norm in raw)),
+        "gradient_norm": norm,
         "v_hat_staleness": sum(v_hats) / total,
         "update_rms": max(norm / math.sqrt(t.param.numel()) for t, norm in zip(tensors, scaled, strict=True)),
     }

@@ -50,6 +50,8 @@ class LiveHistory:
         Raises:
             LossFloorError: the loss is at or below the floor.
         """
+        if not self.history.losses:
+            self.history.begin_after(max(0, self._monitor.n_steps - 1))
         self._params.update(_settings(self._monitor.optimizer))
         if self._note is not None:
             closure = None

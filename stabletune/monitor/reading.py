@@ -14,6 +14,7 @@ from torch import Tensor
 from stabletune.monitor.schedule import Extras
 from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.work import SOLVER_PRICES, Meter, WorkCounter
+from stabletune.records import finite_or_none
 from stabletune.signals.curvature.handwritten import check_second_derivative, displaced
 from stabletune.signals.curvature.hvp import LossGraph, full_precision
 from stabletune.signals.curvature.preconditioner import PreconditionedHessian, is_at_floor
@@ -228,8 +229,3 @@ class Probe:
             "alignment": alignment(operator.scaled_gradient, sharpness.direction),
         }
         return fields, sharpness
-
-
-def finite_or_none(value: float) -> float | None:
-    """Return the value, or None where it is nan or infinite."""
-    return value if math.isfinite(value) else None

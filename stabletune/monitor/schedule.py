@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 
 from stabletune.monitor.account import Account
 from stabletune.monitor.approach import Approach
-from stabletune.records import Measurement
 
 GLANCE_SHARE = 0.25
 STEADY_GLANCE_SHARE = 0.1
@@ -41,13 +40,16 @@ class Extras(NamedTuple):
 
 
 class Schedule(Protocol):
-    """When to measure. The questions depend on what was recorded alone: they may be asked ahead and repeatedly."""
+    """When to measure. The questions depend on what was recorded alone: they may be asked ahead and repeatedly.
+
+    Steps are counted from where the watching began.
+    """
 
     def is_due(self, step: int) -> bool:
         """Whether to measure at this step, counted from 1."""
 
-    def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
-        """Take note of a measurement, its cost in gradient equivalents, and what its S was foreseen to be."""
+    def record(self, step: int, ratio: float | None, cost: float, *, foreseen: float | None = None) -> None:
+        """Take note of the S that was read, its cost in gradient equivalents, and what it was foreseen to be."""
 
     def charge(self, step: int, cost: float) -> None:
         """Take note of a cost that bought no measurement."""
@@ -78,7 +80,7 @@ class EveryNth:
         """Whether the step is a multiple of N."""
         return step % self._every == 0
 
-    def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
+    def record(self, step: int, ratio: float | None, cost: float, *, foreseen: float | None = None) -> None:
         """Do nothing: the cadence is fixed."""
 
     def charge(self, step: int, cost: float) -> None:
@@ -155,12 +157,11 @@ class Budget:
         is_fresh = self._approach.is_near and gap < STEADY_GAP and not self._pays(step, FOLLOWED_COSTS)
         return not is_fresh and self._account.free(step) >= self._account.expected_cost
 
-    def record(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
+    def record(self, step: int, ratio: float | None, cost: float, *, foreseen: float | None = None) -> None:
         """Charge the account, learn how S moves, and hold back more or less of the income to come."""
-        step = measurement.step
         self._account.charge(step, cost, is_from_held=self._is_at_edge(step))
         self._account.expect(cost or TYPICAL_COST, is_first=self._n_readings == 0)
-        self._approach.observe(measurement, foreseen)
+        self._approach.observe(step, ratio, foreseen)
         self._account.hold(step, HELD_SHARE_NEAR_EDGE if self._approach.is_near else HELD_SHARE)
         self._n_readings += 1
 
@@ -234,3 +235,24 @@ class Budget:
             return balance >= n_costs * cost
         for_glances = STEADY_GLANCE_SHARE * self._overhead * (self._last - step)
         return balance >= n_costs * cost and self._account.balance(self._last) - for_glances >= 2 * cost
+
+
+def make_schedule(every: int | None, overhead: float, steps: int | None = None) -> Schedule:
+    """The schedule that these settings ask for; a ValueError if one is out of range."""
+    if every is not None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f"StabilityMonitor: every must be a whole number of at least 1, but got {every!r}. "
+                "Leave it out to measure by overhead."
+            )
+        return EveryNth(every)
+    if isinstance(overhead, bool) or not isinstance(overhead, (int, float)) or not 0 < overhead <= 1:
+        raise ValueError(
+            f"StabilityMonitor: 0 < overhead <= 1 must hold, but got {overhead!r}. Give a share such as 0.05."
+        )
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise ValueError(
+            f"StabilityMonitor: steps must be a whole number of at least 1, but got {steps!r}. "
+            "Leave it out if the length is unknown."
+        )
+    return Budget(overhead, steps)

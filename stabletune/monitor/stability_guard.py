@@ -18,11 +18,12 @@ from typing import Any, Literal
 import torch
 
 from stabletune.errors import LossFloorError
-from stabletune.judgement.guard_policy import GuardBounds, GuardPolicy
+from stabletune.judgement.guard_policy import GuardBounds, GuardDecision, GuardPolicy
 from stabletune.monitor.live_history import as_number
 from stabletune.monitor.stability_monitor import StabilityMonitor
-from stabletune.records import FORMAT_VERSION, GuardDecision, Measurement
+from stabletune.records import Measurement, as_data
 from stabletune.signals.gradient_norm import coming_gradient_norm
+from stabletune.signals.optimizer_state.reading import step_counts
 
 Mode = Literal["observe", "suggest", "act"]
 MODES = ("observe", "suggest", "act")
@@ -87,6 +88,7 @@ class StabilityGuard:
             )
         self.mode = mode
         self.decisions: list[GuardDecision] = []
+        self._monitor = monitor
         self._optimizer = monitor.optimizer
         self._policy = GuardPolicy(bounds, loss_floor=loss_floor)
         self._log = None if log is None else Path(log)
@@ -111,7 +113,11 @@ class StabilityGuard:
         return self._policy.lr_scale
 
     def step(self, loss: torch.Tensor | float, reading: Measurement | None = None) -> None:
-        """Take the loss of a step, after ``optimizer.step()``; of what was read then, decisions show the newest S."""
+        """Take the loss of a step, after ``monitor.step``; of the readings that gave, decisions show the newest S.
+
+        Raises:
+            ValueError: ``loss`` is neither a number nor a scalar tensor.
+        """
         if not self._is_guarding:
             return
         if reading is not None and reading.sharpness_ratio is not None:
@@ -167,15 +173,19 @@ class StabilityGuard:
             _log.exception("stabletune: the guard failed and ends; the training goes on")
 
     def _decide(self) -> None:
-        decision = self._policy.before_step(coming_gradient_norm(self._optimizer))
+        self._policy.begin_after(self._monitor.n_steps)
+        noted, left = self._monitor.notes.coming_norm, coming_gradient_norm(self._optimizer)
+        norm = left if noted is None else noted
+        decision = self._policy.before_step(norm, left)
         if decision is not None:
             self._record(decision)
         if self.mode != "act":
             return
         groups = self._optimizer.param_groups
         if decision is not None and decision.gradient_scale != 1.0:
-            for parameter in (p for group in groups for p in group["params"] if p.grad is not None):
-                parameter.grad.mul_(decision.gradient_scale)
+            self._monitor.note_gradient_norm(norm)
+            gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+            torch._foreach_mul_(gradients, decision.gradient_scale)
         cap = self._policy.beta2_cap
         for group in groups:
             held = _Held(group, group["lr"], group.get("betas"))
@@ -183,6 +193,7 @@ class StabilityGuard:
             if self._policy.lr_scale < 1.0:
                 group["lr"] = held.set_lr = group["lr"] * self._policy.lr_scale
             if cap is not None and self._caps_beta2 and cap < group["betas"][1]:
+                self._monitor.notes.note_other_beta2()
                 self._set_beta2(group, cap)
                 held.set_betas = group["betas"]
 
@@ -200,14 +211,13 @@ class StabilityGuard:
         """Change beta2 and rescale the second moments, so that v̂ = v / (1 - beta2^t) stays what it is."""
         beta1, before = group["betas"]
         group["betas"] = (beta1, beta2)
-        for parameter in group["params"]:
-            state = self._optimizer.state.get(parameter, {})
-            t = float(state.get("step", 0.0))
+        states = [self._optimizer.state[p] for p in group["params"] if "step" in self._optimizer.state.get(p, {})]
+        alike: dict[float, list[torch.Tensor]] = {}
+        for state, t in zip(states, step_counts(states), strict=True):
             if t > 0.0:
-                ratio = _share_filled(beta2, t) / _share_filled(before, t)
-                for name in SQUARES:
-                    if name in state:
-                        state[name].mul_(ratio)
+                alike.setdefault(t, []).extend(state[name] for name in SQUARES if name in state)
+        for t, squares in alike.items():
+            torch._foreach_mul_(squares, _share_filled(beta2, t) / _share_filled(before, t))
 
     def _record(self, decision: GuardDecision) -> None:
         if self.mode == "observe":
@@ -217,7 +227,7 @@ class StabilityGuard:
         _log.warning("stabletune: guard, step %d: %s (%s)", decision.step, decision.reason, self.mode)
         if self._log is None:
             return
-        line = json.dumps({**_finite(dataclasses.asdict(decision)), "mode": self.mode, "version": FORMAT_VERSION})
+        line = json.dumps({**as_data(decision), "mode": self.mode}, allow_nan=False)
         try:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -229,7 +239,3 @@ class StabilityGuard:
 def _share_filled(beta2: float, t: float) -> float:
     """1 - beta2^t, the bias that v is corrected by."""
     return -math.expm1(t * math.log(beta2)) if beta2 else 1.0
-
-
-def _finite(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()}

@@ -12,8 +12,9 @@ from torch import Tensor
 from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
-from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, Budget, EveryNth, Schedule
+from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, make_schedule
 from stabletune.monitor.shadow_reading import ShadowReader
+from stabletune.monitor.step_notes import StepNotes
 from stabletune.monitor.work import CountedOnce
 from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import Foresight, fastest_growth
@@ -38,6 +39,7 @@ class StabilityMonitor:
             here on; each holds one float per parameter, and its updates come on top of ``overhead``.
         shadow_exact: measure it for each of them too, at the cost of their own Hessian products.
         sharpness: measure the raw sharpness too, likewise; with an overhead at every fifth reading or so.
+        start_step: how many steps the training has behind it, as after a checkpoint; readings are counted on from it.
 
     Raises:
         MeasurementError: the optimizer is none of these, or not one that ``shadow_beta2`` can follow, or holds no
@@ -57,6 +59,7 @@ class StabilityMonitor:
         shadow_beta2: Sequence[float] = (),
         shadow_exact: bool = False,
         sharpness: bool = False,
+        start_step: int = 0,
     ) -> None:
         check_optimizer(optimizer)
         _check_parameters(model, optimizer)
@@ -64,6 +67,7 @@ class StabilityMonitor:
             raise ValueError(f"StabilityMonitor: probe must be None or a function, but got {probe!r}. Give a closure.")
         self.every, self.limit = every, overhead
         self.note: str | None = None
+        self.notes = StepNotes(optimizer)
         self._model = model
         self._optimizer = optimizer
         self._probe = probe
@@ -77,12 +81,13 @@ class StabilityMonitor:
             reads_sharpness=sharpness,
         )
         self._foresight: Foresight | None = None
-        self._n_steps = 0
+        self._start_step = _checked_start(start_step)
+        self._n_steps = 0  # since then
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
         self._measures_curvature = True
         self._has_read = False
-        self._glance_at_state = CountedOnce(lambda: glance(optimizer), GLANCE_COST)
+        self._glance_at_state = CountedOnce(self._glance, GLANCE_COST)
         self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
 
     @property
@@ -94,6 +99,11 @@ class StabilityMonitor:
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer that is watched."""
         return self._optimizer
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the training so far."""
+        return self._start_step + self._n_steps
 
     @property
     def spent(self) -> float:
@@ -111,7 +121,7 @@ class StabilityMonitor:
 
         With an overhead, some steps between measurements yield one of the fields without curvature alone, read from the
         gradients that the step left in ``p.grad``; not with a ``probe``, nor where these are gone, and of gradients
-        that the optimizer clipped in place only the oscillation.
+        that were clipped in place, as far as is known, only the oscillation (``note_gradient_norm``).
 
         Args:
             loss: the step's loss, a number or a scalar tensor (read only when a measurement is due).
@@ -128,13 +138,14 @@ class StabilityMonitor:
                 when the next reading is due.
         """
         self._n_steps += 1
+        self.notes.count_step()
         try:
             return self._step(loss, closure)
         except Exception as error:
             if not self._has_read:
                 raise
             self._before = None
-            where = "" if isinstance(error, MeasurementError) else f"step {self._n_steps}: {type(error).__name__}: "
+            where = "" if isinstance(error, MeasurementError) else f"step {self.n_steps}: {type(error).__name__}: "
             if self.note is None:
                 _log.warning("stabletune: a reading failed and the training goes on: %s%s", where, error)
             self.note = f"{where}{error}"
@@ -149,7 +160,7 @@ class StabilityMonitor:
         except Exception as error:
             self._charge(self._measurement(loss, {}), GRAPH_COST)
             if isinstance(error, MeasurementError):
-                raise MeasurementError(f"step {self._n_steps}: {error}") from error
+                raise MeasurementError(f"step {self.n_steps}: {error}") from error
             raise
         fields = {"v_hat_decay": self._decay(), "foreseen_sharpness_ratio": reading.foreseen} | reading.fields
         if self._schedule.extras(self._n_steps).oscillation:
@@ -174,6 +185,14 @@ class StabilityMonitor:
         self._spent += self._glance_at_state.cost
         self._schedule.record_glance(self._n_steps, self._glance_at_state.cost)
         return self._measurement(loss, fields) if fields else None
+
+    def note_gradient_norm(self, norm: Tensor | float) -> None:
+        """Take √Σ g² of the coming step's gradients from before the loop clipped or scaled them in ``p.grad``.
+
+        To be called before ``optimizer.step()``, with what ``clip_grad_norm_`` returned, say. Alerts, a guard and the
+        readings between two measurements then go by the raw gradient, else by the one that is left in ``p.grad``.
+        """
+        self.notes.note_gradient_norm(norm)
 
     def charge(self, cost: float) -> None:
         """Book what is read beside the monitor for the same run, in gradients: fewer measurements will follow."""
@@ -206,17 +225,23 @@ class StabilityMonitor:
 
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
         if closure is None or not self._measures_curvature:
-            return Reading(dict(glance(self._optimizer)), self._glance_at_state.cost)
+            return Reading(dict(self._glance()), self._glance_at_state.cost)
         return self._reader.read(closure, self._schedule.extras(self._n_steps))
 
     def _charge(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         self._spent += cost
-        self._schedule.record(measurement, cost, foreseen=foreseen)
+        self._schedule.record(self._n_steps, measurement.sharpness_ratio, cost, foreseen=foreseen)
 
     def _decay(self) -> float | None:
-        if self._before is not None:
-            return v_hat_decay(self._before, sum_second_moments(self._optimizer))
-        return glance(self._optimizer).get("v_hat_decay")
+        if self._before is None:
+            return self._glance().get("v_hat_decay")
+        return None if self.notes.had_other_beta2 else v_hat_decay(self._before, sum_second_moments(self._optimizer))
+
+    def _glance(self) -> dict[str, float]:
+        fields = glance(self._optimizer, self.notes.noted_norm)
+        if self.notes.had_other_beta2:
+            fields.pop("v_hat_decay", None)
+        return fields
 
     def _look(self) -> None:
         ratio, growth = self._look_ahead(self._reader.gradient_work)
@@ -231,7 +256,7 @@ class StabilityMonitor:
 
     def _measurement(self, loss: Tensor | float, fields: dict[str, Any]) -> Measurement:
         return Measurement(
-            step=self._n_steps,
+            step=self.n_steps,
             loss=float(loss.detach()) if isinstance(loss, Tensor) else float(loss),
             lr=float(self._optimizer.param_groups[0]["lr"]),
             **fields,
@@ -258,6 +283,13 @@ def _check_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
         )
 
 
+def _checked_start(step: int) -> int:
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        rule = "StabilityMonitor: start_step must be a whole number of at least 0"
+        raise ValueError(f"{rule}, but got {step!r}. Give the steps taken so far.")
+    return step
+
+
 def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exact: bool) -> ShadowReader | None:
     if beta2:
         return ShadowReader(optimizer, beta2, is_exact=is_exact)
@@ -266,24 +298,3 @@ def _shadows(optimizer: torch.optim.Optimizer, beta2: Sequence[float], *, is_exa
             "StabilityMonitor: shadow_exact needs shadow_beta2, but got none. Name the values of beta2 to be measured."
         )
     return None
-
-
-def make_schedule(every: int | None, overhead: float, steps: int | None = None) -> Schedule:
-    """The schedule that these settings ask for; a ValueError if one is out of range."""
-    if every is not None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"StabilityMonitor: every must be a whole number of at least 1, but got {every!r}. "
-                "Leave it out to measure by overhead."
-            )
-        return EveryNth(every)
-    if isinstance(overhead, bool) or not isinstance(overhead, (int, float)) or not 0 < overhead <= 1:
-        raise ValueError(
-            f"StabilityMonitor: 0 < overhead <= 1 must hold, but got {overhead!r}. Give a share such as 0.05."
-        )
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise ValueError(
-            f"StabilityMonitor: steps must be a whole number of at least 1, but got {steps!r}. "
-            "Leave it out if the length is unknown."
-        )
-    return Budget(overhead, steps)

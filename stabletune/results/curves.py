@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabletune.errors import OutputFolderError
-from stabletune.records import FORMAT_VERSION, MEASUREMENTS_FILE, TrialResult
+from stabletune.records import MEASUREMENTS_FILE, TrialResult, as_data
 from stabletune.results.atomic_files import replace_file
 
 LOSSES = "losses.npy"
@@ -48,11 +47,11 @@ def write_curves(folder: Path, result: TrialResult) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(result.losses, dtype=np.float64))
     replace_file(folder / LOSSES, buffer.getvalue())
-    replace_file(folder / MEASUREMENTS_FILE, _lines(map(dataclasses.asdict, result.measurements)))
+    replace_file(folder / MEASUREMENTS_FILE, _lines(result.measurements))
     replace_file(folder / STEPS, _archive(result))
-    _replace_or_remove(folder / EPISODES, _lines(map(dataclasses.asdict, result.episodes)))
-    _replace_or_remove(folder / DIAGNOSES, _lines(map(dataclasses.asdict, result.diagnoses)))
-    _replace_or_remove(folder / INSPECTIONS, _lines(map(dataclasses.asdict, result.inspections)))
+    _replace_or_remove(folder / EPISODES, _lines(result.episodes))
+    _replace_or_remove(folder / DIAGNOSES, _lines(result.diagnoses))
+    _replace_or_remove(folder / INSPECTIONS, _lines(result.inspections))
     _replace_or_remove(folder / TRACEBACK, result.traceback or "")
 
 
@@ -84,20 +83,8 @@ def read_curves(folder: Path) -> Curves | None:
     return Curves(losses, _rows(folder / MEASUREMENTS_FILE), _rows(folder / EPISODES))
 
 
-def finite_or_none(value: Any) -> Any:
-    """``value`` with every non-finite float in it replaced by None, which JSON can say."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite_or_none(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_or_none(entry) for entry in value]
-    return value
-
-
-def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    versioned = ({**finite_or_none(row), "version": FORMAT_VERSION} for row in rows)
-    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in versioned)
+def _lines(records: Iterable[Any]) -> str:
+    return "".join(json.dumps(as_data(record), allow_nan=False) + "\n" for record in records)
 
 
 def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from stabletune.errors import OutputFolderError
-from stabletune.records import FORMAT_VERSION, TrialResult
+from stabletune.records import FORMAT_VERSION, TrialResult, finite_or_none
 from stabletune.results.atomic_files import replace_file
-from stabletune.results.curves import Curves, finite_or_none, read_curves, write_curves
+from stabletune.results.curves import Curves, read_curves, write_curves
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.rows import (
     CONFIRMATION_COLUMNS,

@@ -7,7 +7,8 @@ import pytest
 from stabletune.judgement.alert_levels import UNSTABLE_FOR, AlertLevels
 from stabletune.judgement.history import History
 from stabletune.judgement.spikes import REFRACTORY, SpikeDetector
-from tests.judgement.histories import calm, growing_oscillation, reading
+from stabletune.records import as_data
+from tests.judgement.histories import at_edge, calm, growing_oscillation, oscillating, reading
 from tests.trial.specs import quadratic_spec
 
 
@@ -32,6 +33,41 @@ def test_a_ratio_that_wavers_about_a_threshold_alerts_once():
 def test_a_spike_alerts_where_it_begins_and_where_it_is_over():
     found = alerts([*calm(200), 3.0, 2.5, *calm(120)])
     assert found == [(201, "calm", "spiked"), (202 + REFRACTORY + 1, "spiked", "calm")]
+
+
+def test_a_loss_that_takes_long_to_come_back_is_spiked_until_it_is_back():
+    slow = [1.0 + 2.0 * 0.99**k for k in range(300)]
+    back = 201 + next(k for k, loss in enumerate(slow) if loss <= 1.1)
+    found = alerts([*calm(200), *slow, *calm(300)])
+    (begun, _, _), (ended, previous, level) = found
+    assert (begun, previous, level) == (201, "spiked", "calm")
+    assert ended >= back > 201 + 2 * REFRACTORY
+
+
+def test_predictions_that_come_again_and_again_are_one_alert():
+    history, levels = growing_oscillation(), AlertLevels()
+    found = [levels.update(history).level]
+    for n in range(400):
+        n_grown = max(0, n % 60 - 49)
+        history.add(1.0 + 0.01 * (n % 2), gradient_norm=0.1 * (1.0 + 0.01 * (n % 2)) * 1.2**n_grown)
+        if n % 60 in (20, 55, 59):
+            seen = {20: at_edge(history.step), 55: oscillating(history.step, 0.0025, 0.075)}
+            history.measurements.append(seen.get(n % 60, oscillating(history.step, 0.01, 0.3)))
+        found += [] if (alert := levels.update(history)) is None else [alert.level]
+    assert found == ["unstable"]
+
+
+def test_a_run_that_is_known_from_a_later_step_on_alerts_as_one_known_from_its_first():
+    losses = [*calm(200), 3.0, 2.5, *calm(120)]
+    late, levels, found = History(quadratic_spec(), SpikeDetector(0.0)), AlertLevels(), []
+    late.begin_after(50_000)
+    for loss in losses:
+        late.add(loss, gradient_norm=1.0, lr=1e-3 if len(late.losses) < 199 else 5e-3)
+        alert = levels.update(late)
+        found += [] if alert is None else [alert]
+    assert [(alert.step - 50_000, alert.previous, alert.level) for alert in found] == alerts(losses)
+    assert found[0].diagnosis.cause == "schedule jump"
+    assert "at step 50200, 1 steps" in found[0].diagnosis.evidence
 
 
 def test_two_spikes_are_two_alerts_though_the_level_stays():
@@ -86,6 +122,6 @@ def test_an_alert_as_data_has_no_number_that_json_cannot_say():
     for loss in [*calm(20), math.nan]:
         history.add(loss)
         alert = levels.update(history)
-    data = alert.as_data()
+    data = as_data(alert)
     assert data["loss"] is None
     assert (data["version"], data["level"], data["step"]) == (1, "spiked", 21)

@@ -49,8 +49,32 @@ def test_lr_is_halved_at_each_step_whose_predecessor_stood_out_and_given_back_in
 def test_it_never_goes_below_its_bounds():
     _, scales = replay([*calm(200), *[2.0] * 10, *calm(50)], bounds=GuardBounds(lr_scale=0.3, beta2=None))
     assert min(scales) == 0.3
-    decisions, _ = replay([*calm(200), 2.0, 2.0], bounds=GuardBounds(lr_scale=1.0))
+    decisions, _ = replay([*calm(200), 2.0, 2.0, *calm(5)], bounds=GuardBounds(lr_scale=1.0, beta2=None))
     assert decisions == []
+
+
+def test_beta2_is_capped_also_where_lr_is_to_be_left_alone():
+    decisions, scales = replay([*calm(200), 2.0, *calm(200)], bounds=GuardBounds(lr_scale=1.0, beta2=0.95))
+    assert set(scales) == {1.0}
+    assert [decision.beta2_cap for decision in decisions] == [0.95, 0.95, None]
+    assert decisions[0].reason.endswith(": cap beta2 at 0.95.")
+    assert decisions[-1].step == 202 + HELD_FOR + math.ceil(math.log(2.0) / math.log(1.01))
+
+
+def test_a_gradient_that_was_clipped_to_less_already_is_left_alone():
+    policy = GuardPolicy()
+    replay(calm(60), calm(60), policy=policy)
+    assert policy.before_step(50.0, left_norm=1.0) is None
+    policy.after_step(1.0)
+    decision = policy.before_step(50.0, left_norm=10.0)
+    assert decision.gradient_scale * 10.0 == pytest.approx(3.0 * np.median(calm(50)), rel=0.01)
+
+
+def test_decisions_count_on_from_the_steps_a_training_has_behind_it():
+    policy = GuardPolicy()
+    policy.begin_after(7_000)
+    decisions, _ = replay(calm(71), [*calm(60), 50.0, *calm(10)], policy=policy)
+    assert [decision.step for decision in decisions] == [7_061]
 
 
 def test_a_loss_that_is_not_finite_brakes():
@@ -89,7 +113,7 @@ def test_gradients_that_were_all_zero_make_the_first_other_no_leap():
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr_scale": -1.0}, {"lr_scale": math.nan}, {"norms": None}, {"n_steps": -1}, {"recent_losses": ["x"]}]
+    "change", [{"brake": -1.0}, {"brake": math.nan}, {"norms": None}, {"n_steps": -1}, {"recent_losses": ["x"]}]
 )
 def test_a_state_that_is_none_is_refused_and_changes_nothing(change):
     policy = GuardPolicy()
@@ -104,7 +128,7 @@ def test_a_state_that_is_none_is_refused_and_changes_nothing(change):
 
 def test_a_state_of_wider_bounds_comes_within_these():
     policy = GuardPolicy(GuardBounds(lr_scale=0.5))
-    policy.load_state_dict({**GuardPolicy().state_dict(), "lr_scale": 0.1})
+    policy.load_state_dict({**GuardPolicy().state_dict(), "brake": 0.1})
     assert policy.lr_scale == 0.5
 
 

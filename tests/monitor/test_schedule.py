@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from stabletune.monitor.schedule import Budget, EveryNth, Extras, Schedule
-from stabletune.records import Measurement
 
 LOOK = 0.1
 GLANCE = 0.05
@@ -41,7 +40,7 @@ def simulate(schedule: Schedule, steps: int, truth: Callable[[int], float] = low
             run.n_looks += 1
         if schedule.is_due(step):
             price = cost if run.due else 2 * cost
-            schedule.record(reading(step, truth(step)), price, foreseen=truth(step))
+            schedule.record(step, truth(step), price, foreseen=truth(step))
             run.due.append(step)
             run.spent += price
         elif schedule.is_glance_due(step):
@@ -49,10 +48,6 @@ def simulate(schedule: Schedule, steps: int, truth: Callable[[int], float] = low
             run.n_glances += 1
     run.spent += run.n_looks * LOOK + run.n_glances * GLANCE
     return run
-
-
-def reading(step: int, ratio: float | None, staleness: float = 1.0) -> Measurement:
-    return Measurement(step=step, loss=1.0, lr=0.1, sharpness_ratio=ratio, v_hat_staleness=staleness)
 
 
 def crossings(truth: Callable[[int], float], steps: int) -> list[int]:
@@ -83,7 +78,7 @@ def test_at_rest_near_the_edge_readings_do_not_starve(overhead: float) -> None:
 def test_measuring_twice_at_one_step_is_no_error() -> None:
     budget = Budget(0.15)
     for _ in range(2):
-        budget.record(reading(100, 0.9), 4.0)
+        budget.record(100, 0.9, 4.0)
     assert not budget.is_due(100)
 
 
@@ -115,10 +110,10 @@ def test_crossings_are_seen_within_five_steps_where_the_frozen_curvature_is_righ
 
 def test_above_the_edge_readings_follow_within_three_steps_while_there_is_plenty() -> None:
     budget, due = Budget(1.0), []
-    budget.record(reading(900, 0.9), 4.0)
+    budget.record(900, 0.9, 4.0)
     for step in range(1000, 1016):
         if step == 1000 or budget.is_due(step):
-            budget.record(reading(step, 1.1), 60.0)
+            budget.record(step, 1.1, 60.0)
             due.append(step)
     assert max(b - a for a, b in itertools.pairwise(due)) <= 3
     assert due[-1] >= 1009
@@ -128,10 +123,10 @@ def test_the_gradient_is_taken_in_at_every_fifth_reading_and_after_an_episode_th
     budget, taken = Budget(0.15), []
     for n in range(10):
         taken.append(budget.extras(100 * n + 90).gradient)
-        budget.record(reading(100 * n + 90, 0.3), 4.0)
+        budget.record(100 * n + 90, 0.3, 4.0)
     assert [n for n, is_taken in enumerate(taken, 1) if is_taken] == [5, 10]
     assert budget.extras(1090).second_vector
-    budget.record(reading(1090, 1.05), 4.0)
+    budget.record(1090, 1.05, 4.0)
     for step, ratio in ((1100, 0.9), (1105, 0.85), (1130, 0.94)):
         budget.record_look(step, ratio, growth=GROWTH, cost=LOOK)
     assert budget.is_due(1130)
@@ -144,7 +139,7 @@ def test_how_fast_s_runs_ahead_of_its_forecast_is_learned() -> None:
         budget = Budget(0.115)
         for n in range(6):
             step = 100 + 20 * n
-            budget.record(reading(step, 0.75 * lead), 4.0, foreseen=0.75 if n else None)
+            budget.record(step, 0.75 * lead, 4.0, foreseen=0.75 if n else None)
         budget.record_look(230, 0.9, growth=0.0, cost=0.0)
         return budget.is_due(230)
 
@@ -169,7 +164,7 @@ def test_asking_changes_nothing() -> None:
 
 def test_a_reading_without_s_is_no_alarm_and_calls_for_no_look() -> None:
     budget = Budget(0.15, 1000)
-    budget.record(reading(100, None), 60.0)
+    budget.record(100, None, 60.0)
     assert not budget.is_due(103)
     assert not any(budget.is_look_due(step) for step in range(101, 600))
 

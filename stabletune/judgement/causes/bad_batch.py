@@ -57,7 +57,8 @@ def _periodic(onset: Onset) -> Finding | None:
         return None
     level = onset.usual_loss * math.exp(LOSS_SHARE * onset.jump)
     is_high = np.nan_to_num(onset.losses, nan=math.inf) >= level
-    high = [k + 1 for k in np.flatnonzero(is_high).tolist() if k + 1 >= onset.step][:MOST_REPEATS]
+    first = onset.step - onset.index
+    high = [first + k for k in np.flatnonzero(is_high).tolist() if k >= onset.index][:MOST_REPEATS]
     gaps = {b - a for a, b in itertools.pairwise(high)}
     if len(high) < FEWEST_REPEATS or len(gaps) > 1 or min(gaps) < SHORTEST_CYCLE:
         return None

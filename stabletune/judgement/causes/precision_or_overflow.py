@@ -48,9 +48,10 @@ def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
 
 
 def _broken_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
-    for step in range(max(1, onset.step - STEPS_BEFORE), onset.step):
-        loss, norm = float(onset.losses[step - 1]), float(onset.gradient_norms[step - 1])
-        if np.isfinite(loss) and (math.isinf(norm) or (math.isnan(norm) and _has_norm_before(onset, step))):
+    for index in range(max(0, onset.index - STEPS_BEFORE), onset.index):
+        loss, norm = float(onset.losses[index]), float(onset.gradient_norms[index])
+        if np.isfinite(loss) and (math.isinf(norm) or (math.isnan(norm) and _has_norm_before(onset, index))):
+            step = onset.step - onset.index + index
             evidence = f"at step {step} the loss was {loss + onset.floor:.4g}, but its gradient was not finite"
             return Finding(f"{evidence}; the loss followed at step {onset.step}.", _remedy(look))
     return None
@@ -58,7 +59,7 @@ def _broken_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
 
 def _vanished_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
     """A gradient of exactly zero in every entry, in a format that knows nothing between zero and 6e-8."""
-    last = onset.gradient_norms[max(0, onset.step - 1 - STEPS_BEFORE) : onset.step]
+    last = onset.gradient_norms[max(0, onset.index - STEPS_BEFORE) : onset.index + 1]
     if look is None or look.lowest_precision not in _WIDER or not last.size or (last != 0.0).any():
         return None
     if look.suspect.gradient_norm:  # computed anew it is there: someone zeroed what was held
@@ -71,15 +72,15 @@ def _vanished_gradient(onset: Onset, look: Inspection | None) -> Finding | None:
     )
 
 
-def _has_norm_before(onset: Onset, step: int) -> bool:
-    return step > 1 and math.isfinite(float(onset.gradient_norms[step - 2]))
+def _has_norm_before(onset: Onset, index: int) -> bool:
+    return index > 0 and math.isfinite(float(onset.gradient_norms[index - 1]))
 
 
 def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
     """Not finite one step after a loss like those before, on a batch that was looked at and is finite itself."""
-    if onset.is_finite or onset.step < 2 or find_jump(onset) is not None:
+    if onset.is_finite or onset.index < 1 or find_jump(onset) is not None:
         return None
-    before = float(onset.losses[onset.step - 2])
+    before = float(onset.losses[onset.index - 1])
     if not before <= NORMAL_LOSS * onset.usual_loss:
         return None
     if look is None:
@@ -89,7 +90,7 @@ def _broken_loss(onset: Onset, look: Inspection | None) -> Finding | None:
             return None
     evidence = (
         f"the loss went from {before + onset.floor:.4g} (usual: {onset.usual_loss + onset.floor:.4g}) to "
-        f"{onset.history.losses[onset.step - 1]} in one step, without growing before"
+        f"{onset.history.losses[onset.index]} in one step, without growing before"
     )
     return Finding(f"{evidence}.", _remedy(look))
 

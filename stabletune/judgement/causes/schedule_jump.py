@@ -41,7 +41,7 @@ def find_jump(onset: Onset) -> tuple[int, float, float] | None:
 
     A warm-up rises as much at every step: what counts rises four times faster than the steps before it.
     """
-    rates = np.asarray(onset.history.learning_rates[: onset.step], dtype=np.float64)
+    rates = np.asarray(onset.history.learning_rates[: onset.index + 1], dtype=np.float64)
     for last in range(rates.size - 1, max(OVER_STEPS, rates.size - REACH - 1) - 1, -1):
         before, after = float(rates[last - OVER_STEPS]), float(rates[last])
         if not (after >= LEAST_RATIO * before and rates[last] > rates[last - 1]):
@@ -49,7 +49,7 @@ def find_jump(onset: Onset) -> tuple[int, float, float] | None:
         earlier = np.abs(np.diff(rates[max(0, last - OVER_STEPS - 20) : last - OVER_STEPS + 1]))
         usual = float(np.median(earlier)) if earlier.size else 0.0
         if earlier.size and (after - before) / OVER_STEPS > OVER_USUAL_CHANGE * usual:
-            return last + 1, before, after
+            return onset.history.n_before + last + 1, before, after
     return None
 
 

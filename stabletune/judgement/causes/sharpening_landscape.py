@@ -71,6 +71,6 @@ def _far_above(onset: Onset, highest: Measurement) -> str | None:
 
 
 def _remedy(onset: Onset, highest: Measurement) -> str:
-    lr = onset.history.learning_rates[highest.step - 1]
+    lr = onset.history.learning_rates[onset.history.index(highest.step)]
     lower = SAFE * lr / max(1.0, highest.sharpness_ratio or 1.0)
     return f"Lower the learning rate from {lr:.3g} to {lower:.2g} from there on."

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 from pathlib import Path
 
 from stabletune.monitor.alerts.jsonl_sink import JsonlSink
-from stabletune.records import ALERTS_FILE, MEASUREMENTS_FILE, Alert, Measurement
+from stabletune.records import (
+    ALERTS_FILE,
+    FORMAT_VERSION,
+    MEASUREMENTS_FILE,
+    Alert,
+    Measurement,
+    as_data,
+    finite_or_none,
+)
 
 EVERY = 10
 
@@ -18,7 +24,8 @@ class FolderSink:
 
     Args:
         folder: made if it is not there.
-        goes_on: add to the files of the same training, which went on from a checkpoint.
+        goes_on: add to the files of the same training, which went on from a checkpoint; its monitor is given the
+            checkpoint's step as ``start_step``.
 
     Raises:
         FileExistsError: the folder holds another training's files.
@@ -44,7 +51,7 @@ class FolderSink:
         """Add the step if it was read, or is a tenth one."""
         if reading is None and step % EVERY:
             return
-        fields = {} if reading is None else dataclasses.asdict(reading)
-        line = {**fields, "step": step, "loss": loss if math.isfinite(loss) else None}
+        fields = {} if reading is None else as_data(reading)
+        line = {**fields, "step": step, "loss": finite_or_none(loss), "version": FORMAT_VERSION}
         with (self._folder / MEASUREMENTS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")

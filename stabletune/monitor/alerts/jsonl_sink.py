@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stabletune.records import Alert
+from stabletune.records import Alert, as_data
 
 
 class JsonlSink:
@@ -18,4 +18,4 @@ class JsonlSink:
         """Append one line."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(alert.as_data(), allow_nan=False) + "\n")
+            file.write(json.dumps(as_data(alert), allow_nan=False) + "\n")

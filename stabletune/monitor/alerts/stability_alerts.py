@@ -65,6 +65,9 @@ class StabilityAlerts:
             closure: computes the step's loss again, mostly the one given to ``monitor.step``. With it S is read out of
                 turn where the loss or a gradient stands out, and the batches of the last four steps are kept, so that a
                 bad batch and an overflow can be told from the other causes; the monitor's overhead pays for it.
+
+        Raises:
+            ValueError: ``loss`` is neither a number nor a scalar tensor.
         """
         if not self._is_judging:
             return None

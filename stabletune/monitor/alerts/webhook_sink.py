@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import queue
@@ -10,7 +11,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from stabletune.records import Alert
+from stabletune.records import Alert, as_data
 
 MOST_WAITING = 100
 _log = logging.getLogger("stabletune")
@@ -20,7 +21,8 @@ class WebhookSink:
     """Posts each alert as JSON: its fields, and ``text``, which chat tools show.
 
     A post that fails or times out is logged, without the URL's path and query, which may hold a secret, and not tried
-    again. While a hundred wait, further ones are dropped and that is logged.
+    again. While a hundred wait, further ones are dropped and that is logged. A process that ends, also by an exception,
+    does as ``close`` does first; one that is killed does not.
 
     Args:
         url: http or https.
@@ -46,7 +48,8 @@ class WebhookSink:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="stabletune-webhook", daemon=True)
             self._thread.start()
-        content = {"text": f"{self._name}: {alert.level}: {alert.message}", "name": self._name, **alert.as_data()}
+            atexit.register(self.close)
+        content = {"text": f"{self._name}: {alert.level}: {alert.message}", "name": self._name, **as_data(alert)}
         try:
             self._waiting.put_nowait(content)
         except queue.Full:
@@ -54,6 +57,7 @@ class WebhookSink:
 
     def close(self) -> None:
         """Wait until what was handed over has been posted, for three timeouts at most; a later alert begins anew."""
+        atexit.unregister(self.close)
         if self._thread is None or not self._thread.is_alive():
             return
         try:

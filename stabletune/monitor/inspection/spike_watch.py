@@ -18,7 +18,6 @@ from stabletune.judgement.rules import is_growing
 from stabletune.monitor.inspection.inspector import FORWARD_COST, Inspector
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.records import Inspection, Measurement
-from stabletune.signals.gradient_norm import held_gradient_norm
 
 NORM_COST = 0.01
 LOGIT_SHARE = 0.1
@@ -61,7 +60,7 @@ class SpikeWatch:
         ``closure`` computes the step's loss again; without it nothing that needs the batch is looked at.
         """
         optimizer = self._monitor.optimizer
-        norm = held_gradient_norm(optimizer)
+        norm = self._monitor.notes.gradient_norm()
         lr = max((float(group["lr"]) for group in optimizer.param_groups), default=math.nan)
         self._history.add(loss, gradient_norm=norm, lr=lr)
         self._is_alarm = closure is not None and self._inspector.remember(self._history.step, loss, closure, norm)
@@ -125,7 +124,9 @@ class SpikeWatch:
         wait = FRESH if is_new else BETWEEN_ALARMS
         if not (is_new or self._is_alarm) or step - self._alarmed_at < wait or step - self._read_at < FRESH:
             return False
-        paid = (READINGS_IN_ADVANCE if is_new else 1) + READING_SHARE * self._overhead * step / READING_COST
+        paid = (READINGS_IN_ADVANCE if is_new else 1) + READING_SHARE * self._overhead * len(
+            self._history.losses
+        ) / READING_COST
         if self._n_extra + 1 > paid:
             return False
         self._n_extra += 1

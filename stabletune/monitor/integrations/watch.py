@@ -10,8 +10,9 @@ import torch
 
 from stabletune.judgement.guard_policy import GuardBounds, GuardPolicy
 from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts, check_sinks
+from stabletune.monitor.schedule import make_schedule
 from stabletune.monitor.stability_guard import MODES, Mode, StabilityGuard
-from stabletune.monitor.stability_monitor import StabilityMonitor, make_schedule
+from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.records import Measurement
 
 _log = logging.getLogger("stabletune")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stabletune.results.curves import finite_or_none
+from stabletune.records import finite_or_none
 from stabletune.results.recommendation import Recommendation
 
 

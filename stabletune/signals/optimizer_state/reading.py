@@ -69,6 +69,11 @@ def decay_is_decoupled(optimizer: torch.optim.Optimizer, group: Mapping[str, Any
     return bool(group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW)))
 
 
+def step_counts(states: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Read t of each parameter's state, with one transfer per device."""
+    return _fetch([state["step"] for state in states])
+
+
 def _rule_of(optimizer: torch.optim.Optimizer) -> Callable[[ParameterState], AdaptiveTensor]:
     for kind, read in RULES.items():
         if isinstance(optimizer, kind):

@@ -9,8 +9,7 @@ import numpy as np
 
 from stabletune.config import Config
 from stabletune.judgement.objective import over_seeds
-from stabletune.records import Progress, Purpose, TrialResult, TrialSpec
-from stabletune.results.curves import finite_or_none
+from stabletune.records import Progress, Purpose, TrialResult, TrialSpec, finite_or_none
 from stabletune.results.rows import confirmation_row, largest
 from stabletune.results.store import RunFolder
 from stabletune.study.listener import Listener

@@ -7,8 +7,7 @@ from typing import Any
 
 from stabletune.config import Config
 from stabletune.errors import BaselineFailed, RepeatedFailures
-from stabletune.records import Progress, TrialResult, TrialSpec
-from stabletune.results.curves import finite_or_none
+from stabletune.records import Progress, TrialResult, TrialSpec, finite_or_none
 from stabletune.results.store import RunFolder
 from stabletune.study.feasibility import LARGEST, constraint_of
 from stabletune.study.listener import Listener

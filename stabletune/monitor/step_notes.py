@@ -1,0 +1,55 @@
+"""What a step was taken with that the optimizer does not show afterwards: gradients clipped in place, another beta2.
+
+In: notes on the step to come, from the loop or a guard. Out: the raw gradient norm of a step, and whether its v̂ can be
+compared with the one before.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from stabletune.signals.gradient_norm import held_gradient_norm
+
+
+class StepNotes:
+    """Notes on the step to come and on the one just counted, of one optimizer.
+
+    Args:
+        optimizer: whose gradients are asked for where nothing was noted.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._coming_norm: Tensor | float | None = None
+        self._norm: Tensor | float | None = None
+        self._has_other_beta2 = False
+        self.had_other_beta2 = False
+
+    def note_gradient_norm(self, norm: Tensor | float) -> None:
+        """Of the step to come: √Σ g² of its gradients before they were clipped or scaled in ``p.grad``."""
+        self._coming_norm = norm
+
+    def note_other_beta2(self) -> None:
+        """Of the step to come: it is taken with another beta2 than its group has afterwards."""
+        self._has_other_beta2 = True
+
+    def count_step(self) -> None:
+        """The step to come has been taken."""
+        self._norm, self._coming_norm = self._coming_norm, None
+        self.had_other_beta2, self._has_other_beta2 = self._has_other_beta2, False
+
+    @property
+    def coming_norm(self) -> float | None:
+        """√Σ g² of the step to come, if it was noted."""
+        return None if self._coming_norm is None else float(self._coming_norm)
+
+    @property
+    def noted_norm(self) -> float | None:
+        """√Σ g² of the step just counted, if it was noted."""
+        return None if self._norm is None else float(self._norm)
+
+    def gradient_norm(self) -> float:
+        """√Σ g² of the step just counted: as noted, else of the gradients that are held; nan where none is."""
+        noted = self.noted_norm
+        return held_gradient_norm(self._optimizer) if noted is None else noted
