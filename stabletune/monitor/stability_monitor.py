@@ -138,7 +138,6 @@ class StabilityMonitor:
                 when the next reading is due.
         """
         self._n_steps += 1
-        self.notes.count_step()
         try:
             return self._step(loss, closure)
         except Exception as error:

@@ -13,7 +13,7 @@ from stabletune.signals.gradient_norm import held_gradient_norm
 
 
 class StepNotes:
-    """Notes on the step to come and on the one just counted, of one optimizer.
+    """Notes on the step to come and on the one just taken, of one optimizer; the first note hooks into its ``step``.
 
     Args:
         optimizer: whose gradients are asked for where nothing was noted.
@@ -25,19 +25,17 @@ class StepNotes:
         self._norm: Tensor | float | None = None
         self._has_other_beta2 = False
         self.had_other_beta2 = False
+        self._is_hooked = False
 
     def note_gradient_norm(self, norm: Tensor | float) -> None:
         """Of the step to come: √Σ g² of its gradients before they were clipped or scaled in ``p.grad``."""
+        self._hook()
         self._coming_norm = norm
 
     def note_other_beta2(self) -> None:
         """Of the step to come: it is taken with another beta2 than its group has afterwards."""
+        self._hook()
         self._has_other_beta2 = True
-
-    def count_step(self) -> None:
-        """The step to come has been taken."""
-        self._norm, self._coming_norm = self._coming_norm, None
-        self.had_other_beta2, self._has_other_beta2 = self._has_other_beta2, False
 
     @property
     def coming_norm(self) -> float | None:
@@ -46,10 +44,20 @@ class StepNotes:
 
     @property
     def noted_norm(self) -> float | None:
-        """√Σ g² of the step just counted, if it was noted."""
+        """√Σ g² of the step just taken, if it was noted."""
         return None if self._norm is None else float(self._norm)
 
     def gradient_norm(self) -> float:
-        """√Σ g² of the step just counted: as noted, else of the gradients that are held; nan where none is."""
+        """√Σ g² of the step just taken: as noted, else of the gradients that are held; nan where none is."""
         noted = self.noted_norm
         return held_gradient_norm(self._optimizer) if noted is None else noted
+
+    def _hook(self) -> None:
+        if not self._is_hooked:
+            self._is_hooked = True
+            self._optimizer.register_step_post_hook(lambda optimizer, args, kwargs: self._turn_over())
+
+    def _turn_over(self) -> None:
+        """The step to come has been taken."""
+        self._norm, self._coming_norm = self._coming_norm, None
+        self.had_other_beta2, self._has_other_beta2 = self._has_other_beta2, False

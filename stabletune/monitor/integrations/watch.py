@@ -19,11 +19,13 @@ _log = logging.getLogger("stabletune")
 
 
 class Watch:
-    """A monitor with its alerts and its guard, and every reading so far.
+    """A monitor with its alerts and its guard, and every reading of the training under way, or of the last.
 
     Args:
         every: see ``StabilityMonitor``.
         overhead: see ``StabilityMonitor``.
+        steps: see ``StabilityMonitor``.
+        loss_floor: the loss's lower bound; a loss at or below it ends alerts and guard.
         sinks: told of alerts; none, and there are no alerts.
         guard: the mode of a guard; None, and there is none.
         bounds: of the guard.
@@ -35,6 +37,8 @@ class Watch:
         *,
         every: int | None = None,
         overhead: float = 0.05,
+        steps: int | None = None,
+        loss_floor: float = 0.0,
         sinks: Sequence[Sink] = (),
         guard: Mode | None = None,
         bounds: GuardBounds | None = None,
@@ -42,25 +46,35 @@ class Watch:
     ) -> None:
         if guard is not None and guard not in MODES:
             raise ValueError(f"guard: must be None or one of {', '.join(MODES)}, but got {guard!r}. Name one of them.")
-        make_schedule(every, overhead)
+        make_schedule(every, overhead, steps)
         check_sinks(sinks)
-        GuardPolicy(bounds)
-        self._every, self._overhead, self._sinks = every, overhead, tuple(sinks)
+        GuardPolicy(bounds, loss_floor=loss_floor)
+        self._every, self._overhead, self._steps = every, overhead, steps
+        self._sinks, self._loss_floor = tuple(sinks), loss_floor
         self._mode, self._bounds, self._guard_log = guard, bounds, guard_log
         self.readings: list[Measurement] = []
         self.monitor: StabilityMonitor | None = None
         self.alerts: StabilityAlerts | None = None
         self.guard: StabilityGuard | None = None
 
-    def begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Attach to an optimizer, before its first step; what is left of a training that was cut off ends first."""
+    def begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, start_step: int = 0) -> None:
+        """Attach to an optimizer, before its first step; what is left of a training that was cut off ends first.
+
+        ``start_step`` is how many steps a training that goes on from a checkpoint has behind it.
+        """
         if self.guard is not None:
             self.guard.remove()
-        self.monitor = StabilityMonitor(model, optimizer, every=self._every, overhead=self._overhead)
-        self.alerts = StabilityAlerts(self.monitor, self._sinks) if self._sinks else None
+        self.readings = []
+        self.monitor = StabilityMonitor(
+            model, optimizer, every=self._every, overhead=self._overhead, steps=self._steps, start_step=start_step
+        )
+        floor = self._loss_floor
+        self.alerts = StabilityAlerts(self.monitor, self._sinks, loss_floor=floor) if self._sinks else None
         self.guard = None
         if self._mode is not None:
-            self.guard = StabilityGuard(self.monitor, self._mode, bounds=self._bounds, log=self._guard_log)
+            self.guard = StabilityGuard(
+                self.monitor, self._mode, bounds=self._bounds, log=self._guard_log, loss_floor=floor
+            )
 
     def refuse_to_act_alone(self) -> None:
         """Raise ``ValueError`` if a guard is to act: changes in one of several processes would drive them apart."""

@@ -3,6 +3,8 @@
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -119,6 +121,32 @@ def test_a_webhook_that_was_closed_takes_the_alerts_of_the_next_training(receive
         sink.close()
     sink.close()
     assert [content["step"] for content in receiver.received] == [1, 2]
+
+
+DIES = """
+import sys
+from stabletune.monitor.alerts.webhook_sink import WebhookSink
+from stabletune.records import Alert
+
+sink = WebhookSink(sys.argv[1], timeout=float(sys.argv[2]))
+for step in (1, 2, 3):
+    sink(Alert(step=step, level="spiked", previous="calm", message="odd", loss=1.0))
+raise RuntimeError("out of memory")
+"""
+
+
+def test_alerts_are_posted_before_a_training_that_raises_ends(receiver):
+    ended = subprocess.run(
+        [sys.executable, "-c", DIES, receiver.url, "30"], capture_output=True, text=True, timeout=100
+    )
+    assert (ended.returncode, "out of memory" in ended.stderr) == (1, True)
+    assert [content["step"] for content in receiver.received] == [1, 2, 3]
+
+
+def test_a_server_that_hangs_does_not_keep_a_process_from_ending(receiver):
+    receiver.may_answer.clear()
+    ended = subprocess.run([sys.executable, "-c", DIES, receiver.url, "0.2"], capture_output=True, timeout=100)
+    assert ended.returncode == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "//host/x", "https://", "x"])

@@ -1,0 +1,175 @@
+"""Loops that clip or brake in place: monitor, alerts and guard go by the raw gradient where it is told."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from stabletune import GuardBounds, StabilityAlerts, StabilityGuard, StabilityMonitor
+from stabletune.monitor.live_history import LiveHistory
+from stabletune.signals.gradient_norm import coming_gradient_norm
+
+LIMIT = 1e-4
+
+
+class Loop:
+    """A small regression whose loop clips every gradient to ``LIMIT``, and tells so or does not."""
+
+    def __init__(self, *, tells=True, start_step=0, **options):
+        torch.manual_seed(0)
+        self.model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+        self.x = torch.randn(20, 3)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2, betas=(0.9, 0.99))
+        self.monitor = StabilityMonitor(self.model, self.optimizer, start_step=start_step, **options)
+        self.tells, self.raw, self.readings, self.scale = tells, [], [], 1.0
+
+    def closure(self):
+        return self.scale * (self.model(self.x)[:, 0] - self.x[:, 0].sin()).square().mean()
+
+    def step(self, limit=LIMIT):
+        self.optimizer.zero_grad()
+        loss = self.closure()
+        loss.backward()
+        norm = clip_grad_norm_(self.model.parameters(), limit)
+        self.raw.append(float(norm))
+        if self.tells:
+            self.monitor.note_gradient_norm(norm)
+        self.optimizer.step()
+        self.readings.append(self.monitor.step(loss, self.closure))
+        return loss.detach()
+
+
+def glances(loop):
+    return [r for r in loop.readings if r is not None and r.sharpness_ratio is None and r.gradient_norm is not None]
+
+
+def test_a_glance_at_clipped_gradients_has_the_raw_norm_and_no_staleness():
+    loop = Loop(overhead=0.5)
+    for _ in range(100):
+        loop.step()
+    assert min(loop.raw) > 2 * LIMIT
+    seen = glances(loop)
+    assert seen
+    for reading in seen:
+        assert reading.gradient_norm == pytest.approx(loop.raw[reading.step - 1])
+        assert reading.v_hat_staleness is None and reading.update_rms is None and reading.v_hat_decay is None
+
+
+def test_a_limit_that_is_not_reached_leaves_a_glance_whole():
+    loop = Loop(overhead=0.5)
+    for _ in range(100):
+        loop.step(limit=1e6)
+    assert glances(loop)
+    assert all(reading.v_hat_staleness is not None for reading in glances(loop))
+
+
+def test_a_note_is_of_one_step_alone():
+    loop = Loop()
+    loop.monitor.note_gradient_norm(123.0)
+    loop.tells = False
+    loop.step(limit=1e6)
+    assert loop.monitor.notes.gradient_norm() == 123.0
+    loop.step(limit=1e6)
+    assert loop.monitor.notes.gradient_norm() == pytest.approx(loop.raw[-1])
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_alerts_judge_by_the_raw_gradient(tells):
+    loop = Loop(tells=tells)
+    live = LiveHistory(loop.monitor)
+    for _ in range(10):
+        live.add(float(loop.step()), None)
+    norms = loop.raw if tells else [LIMIT] * 10
+    assert list(live.history.gradient_norms) == pytest.approx(norms, rel=1e-4)
+
+
+def test_a_guard_tells_a_leap_by_the_raw_gradient_and_leaves_alone_what_was_clipped_enough():
+    loop = Loop()
+    guard = StabilityGuard(loop.monitor, "act")
+    for step in range(60):
+        loop.scale = 400.0 if step == 50 else 1.0
+        guard.step(loop.step())
+    assert loop.raw[50] > 100 * loop.raw[49]
+    assert [decision.gradient_scale for decision in guard.decisions if decision.gradient_scale != 1.0] == []
+    loose = Loop()
+    guard = StabilityGuard(loose.monitor, "act")
+    usual = None
+    for step in range(51):
+        usual = usual if step < 50 else sorted(loose.raw)[24:26]
+        loose.scale = 400.0 if step == 50 else 1.0
+        guard.step(loose.step(limit=LIMIT if step < 50 else 5.0))
+    (decision,) = guard.decisions
+    assert decision.gradient_norm == pytest.approx(loose.raw[-1]) and loose.raw[-1] > 5.0
+    assert decision.gradient_scale * 5.0 == pytest.approx(3.0 * sum(usual) / 2, rel=1e-4)
+    assert coming_gradient_norm(loose.optimizer) == pytest.approx(3.0 * sum(usual) / 2, rel=1e-4)
+
+
+def test_what_a_guard_scales_is_read_as_it_was_before():
+    loop = Loop(tells=False, overhead=0.5)
+    guard, live = StabilityGuard(loop.monitor, "act"), LiveHistory(loop.monitor)
+    for step in range(51):
+        loop.scale = 400.0 if step == 50 else 1.0
+        loss = loop.step(limit=1e9)
+        live.add(float(loss), loop.readings[-1])
+        guard.step(loss)
+    assert guard.decisions[0].gradient_scale < 0.1
+    assert list(live.history.gradient_norms) == pytest.approx(loop.raw, rel=1e-4)
+
+
+def test_a_leap_that_a_guard_has_scaled_is_no_leap_any_more_where_only_the_guard_is_told_of_steps():
+    loop = Loop(tells=False)
+    guard = StabilityGuard(loop.monitor, "act")
+    for step in range(80):
+        loop.scale = 400.0 if step == 50 else 1.0
+        loop.optimizer.zero_grad()
+        loss = loop.closure()
+        loss.backward()
+        loop.optimizer.step()
+        guard.step(loss)
+    assert [d.step for d in guard.decisions if d.gradient_scale != 1.0] == [51]
+
+
+def test_the_decay_of_v_hat_is_not_read_where_a_guard_lends_another_beta2():
+    loop = Loop(tells=False, every=1)
+    guard = StabilityGuard(loop.monitor, "act", bounds=GuardBounds(beta2=0.5))
+    for step in range(40):
+        if step == 20:
+            guard.load_state_dict({**guard.state_dict(), "brake": 0.9})
+        guard.step(loop.step(limit=1e9))
+    n_braked = math.ceil(math.log(1.0 / 0.9) / math.log(1.01)) - 1
+    assert [r.step for r in loop.readings if r.v_hat_decay is None] == list(range(21, 21 + n_braked))
+    assert all(r.sharpness_ratio is not None for r in loop.readings)
+
+
+def test_a_monitor_that_starts_late_reads_as_one_from_the_first_step_on_and_counts_on():
+    early, late = Loop(overhead=0.5), Loop(overhead=0.5, start_step=10_000)
+    for _ in range(100):
+        early.step()
+        late.step()
+    counted = [(r.step + 10_000, r.sharpness_ratio) for r in early.readings if r is not None]
+    assert len(counted) > 5
+    assert [(r.step, r.sharpness_ratio) for r in late.readings if r is not None] == counted
+    assert late.monitor.n_steps == 10_100
+
+
+@pytest.mark.parametrize("start_step", [-1, 1.5, True, "7"])
+def test_a_start_that_is_no_number_of_steps_is_refused(start_step):
+    with pytest.raises(ValueError, match="start_step must be a whole number of at least 0"):
+        Loop(start_step=start_step)
+
+
+def test_alerts_that_are_attached_late_match_their_readings_and_say_the_trainings_steps():
+    loop, found = Loop(tells=False, every=5), []
+    for _ in range(200):
+        loop.step(limit=1e9)
+    alerts = StabilityAlerts(loop.monitor, [found.append])
+    for step in range(201, 321):
+        loop.scale = 400.0 if step == 310 else 1.0
+        loss = loop.step(limit=1e9)
+        alerts.step(loss, loop.readings[-1])
+    spiked = found[-1]
+    assert (spiked.step, spiked.level, spiked.sharpness_ratio_step) == (310, "spiked", 310)
+    assert spiked.message.startswith("step 310: the loss spiked")
+    assert spiked.sharpness_ratio == loop.readings[309].sharpness_ratio
+    assert math.isfinite(spiked.v_hat_staleness)
