@@ -1,12 +1,17 @@
 """What only a CUDA device can show: `make gpu-check` runs these, they are skipped where there is none."""
 
+import textwrap
+
 import numpy as np
 import pytest
 import torch
 
+from stabletune import StabilityGuard, search
+from stabletune.errors import ResourceError
 from stabletune.monitor import StabilityMonitor
 from stabletune.records import WorkloadReference
 from stabletune.trial.worker import run_trial
+from stabletune.trial.workloads.tanh_regression import build
 from tests.trial.specs import quadratic_spec, spec_of_file
 
 pytestmark = [
@@ -101,3 +106,72 @@ def test_state_kept_on_cuda_is_read_as_on_the_cpu(kind, settings):
             readings.append(monitor.step(loss, closure).sharpness_ratio)
         ratios.append(readings)
     np.testing.assert_allclose(*ratios, rtol=0.01)
+
+
+def guarded(device, **settings):
+    """Every lr and beta2 that a guard gives a step, and the losses, of a regression that spikes."""
+    torch.manual_seed(0)
+    training = build(0, torch.device("cpu"))
+    model = training.model.to(device)
+    ((x, y),) = training.batches
+    batch = (x.to(device), y.to(device))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, betas=(0.9, 0.999), **settings)
+    guard, seen = StabilityGuard(StabilityMonitor(model, optimizer), "act"), []
+    optimizer.register_step_pre_hook(
+        lambda optimizer, args, kwargs: seen.append(tuple(optimizer.param_groups[0][name] for name in ("lr", "betas")))
+    )
+    losses = []
+    for step in range(60):
+        optimizer.zero_grad()
+        loss = training.loss_fn(model, batch) * (30.0 if step == 40 else 1.0)
+        loss.backward()
+        optimizer.step()
+        guard.step(loss)
+        losses.append(float(loss.detach()))
+    return seen, losses
+
+
+@pytest.mark.parametrize("settings", [{"fused": True}, {"capturable": True}, {"foreach": True}])
+def test_a_guard_changes_on_cuda_what_it_changes_on_the_cpu(settings):
+    on_cpu, cpu_losses = guarded("cpu")
+    on_cuda, cuda_losses = guarded("cuda", **settings)
+    assert {betas[1] for _, betas in on_cpu} == {0.9, 0.999}
+    assert on_cuda == on_cpu
+    np.testing.assert_allclose(cuda_losses, cpu_losses, rtol=0.01)
+
+
+SEES = """
+    import torch
+    from stabletune import Training
+
+    def build(seed, device):
+        expected = {n_gpus}
+        if torch.cuda.device_count() != expected:
+            raise RuntimeError(f"sees {{torch.cuda.device_count()}} GPUs where {{expected}} are given")
+        model = torch.nn.Linear(3, 1)
+        draw = torch.Generator().manual_seed(seed)
+        x, y = torch.randn(16, 3, generator=draw), torch.randn(16, 1, generator=draw)
+        return Training(model=model, loss_fn=lambda m, b: ((m(b[0]) - b[1]) ** 2).mean(), batches=[(x, y)])
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("gpus", "n_gpus", "device"), [(0, 0, "cpu"), (0.25, 1, "cuda"), (1, 1, "cuda")])
+def test_trials_of_a_search_see_the_gpus_that_are_theirs_and_no_other(write_config, tmp_path, gpus, n_gpus, device):
+    (tmp_path / "sees.py").write_text(textwrap.dedent(SEES.format(n_gpus=n_gpus)))
+    config = write_config(
+        ("workload: quadratic\n", "workload: sees.py:build\n"),
+        ("workload_args: {jitter: 0.1, curvatures: [1.0, 30.0]}\n", ""),
+        ("budget:", f"resources: {{gpus_per_trial: {gpus}, max_concurrent: 4}}\nbudget:"),
+    )
+    result = search(config, output=tmp_path / "out")
+    assert result.recommendation is not None, result.message
+    named = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    assert result.recommendation.provenance["device"] == named
+
+
+@pytest.mark.ray
+def test_more_gpus_than_there_are_is_refused_with_what_there_is(write_config, tmp_path):
+    config = write_config(("budget:", f"resources: {{gpus_per_trial: {torch.cuda.device_count() + 1}}}\nbudget:"))
+    with pytest.raises(ResourceError, match=r"resources\.gpus_per_trial: must be at most"):
+        search(config, output=tmp_path / "out")
