@@ -15,7 +15,7 @@ from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
 from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, make_schedule
 from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.step_notes import StepNotes
-from stabletune.monitor.work import CountedOnce
+from stabletune.monitor.work import CountedOnce, python_work
 from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
@@ -87,8 +87,9 @@ class StabilityMonitor:
         self._before: SecondMomentSums | None = None
         self._measures_curvature = True
         self._has_read = False
-        self._glance_at_state = CountedOnce(self._glance, GLANCE_COST)
-        self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST)
+        uncounted = python_work([p for group in optimizer.param_groups for p in group["params"]])
+        self._glance_at_state = CountedOnce(self._glance, GLANCE_COST, uncounted)
+        self._look_ahead = CountedOnce(self._frozen_ratio_and_growth, LOOK_COST, uncounted)
 
     @property
     def model(self) -> torch.nn.Module:

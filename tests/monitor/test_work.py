@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stabletune.monitor.reading import Probe
-from stabletune.monitor.work import CountedOnce, WorkCounter
+from stabletune.monitor.work import CountedOnce, WorkCounter, python_work
 from tests.signals.problems import train
 
 
@@ -21,6 +21,23 @@ def test_calls_flops_and_bytes_are_added_up_and_views_are_free() -> None:
     assert_counts(lambda: a @ b, 1, 2 * 8 * 16 * 4, 4 * (8 * 16 + 16 * 4 + 8 * 4))
     assert_counts(lambda: a.T.contiguous().view(-1), 1, 0, 2 * 4 * 8 * 16)
     assert_counts(lambda: a.T[3:, :2], 0, 0, 0)
+
+
+def test_off_the_cpu_calls_cost_the_same_and_what_they_do_far_less() -> None:
+    a, b = torch.ones(8, 16, device="meta"), torch.ones(16, 4, device="meta")
+    counter = WorkCounter(per_call=1000.0)
+    with counter:
+        a @ b
+    flops, n_bytes = 2 * 8 * 16 * 4, 4 * (8 * 16 + 16 * 4 + 8 * 4)
+    assert counter.nanoseconds == pytest.approx(1000.0 + 1e-5 * flops + 5e-4 * n_bytes)
+
+
+def test_python_is_counted_for_each_accelerated_tensor_and_for_no_other() -> None:
+    tensors = [torch.ones(2), torch.ones(2, device="meta"), torch.ones(2, device="meta")]
+    assert python_work(tensors) == 2 * 60_000.0
+    light = CountedOnce(lambda: float(torch.ones(3).sum()), assumed=0.5, uncounted=python_work(tensors))
+    light(gradient_work=1e6)
+    assert light.cost > 0.12
 
 
 def test_counting_changes_no_number() -> None:
