@@ -224,6 +224,9 @@ def _errors_as_exit_codes(interrupted: str = "interrupted.") -> Iterator[None]:
     except errors.StabletuneError as error:
         _fail(error, MISTAKE)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or "output"
+            _fail(f"{place}: must have room, but its disk is full. Make room, and go on with --resume.", FAILED)
         where = f"{error.filename}: " if error.filename else ""
         reason = (error.strerror or str(error)).lower()
         is_mistake = isinstance(error, MISNAMED) or error.errno == errno.ENAMETOOLONG
