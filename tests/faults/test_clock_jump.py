@@ -1,0 +1,52 @@
+"""A clock that jumps by days in the middle of a search: no time limit is reached by it, and nothing is lost."""
+
+import csv
+import glob
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+LIBRARY = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
+
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the library of Debian's faketime is not installed")
+
+SEARCH = """
+import sys
+from stabletune import search
+search(sys.argv[1], output=sys.argv[2], executor="inline")
+"""
+
+
+def n_rows(path):
+    return path.read_text().count("\n") - 1 if path.exists() else 0
+
+
+@pytest.mark.parametrize("jump", ["+3d", "-3d"])
+def test_a_clock_that_jumps_ends_no_search(write_config, tmp_path, jump):
+    config = write_config(("{trials: 6", "{wall_minutes: 60, trials: 8"))
+    clock, out = tmp_path / "clock", tmp_path / "out"
+    clock.write_text("+0")
+    fake = {"LD_PRELOAD": LIBRARY, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SEARCH, str(config), str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | fake | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"},
+    )
+    while n_rows(out / "trials.csv") < 2 and process.poll() is None:
+        time.sleep(0.01)
+    clock.write_text(jump)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    with (out / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(row["trial"]) for row in rows) == list(range(8))
+    assert all(0.0 <= float(row["seconds"]) < 600.0 for row in rows)
+    written = [path.stat().st_mtime for path in out.rglob("*") if path.is_file()]
+    assert max(written) - min(written) < 600.0  # the files' own clock did not jump
+    days = set(re.findall(r'"datetime_complete": ?"(.{10})', (out / "study.journal").read_text()))
+    assert len(days) == 2  # the one that the search saw did
