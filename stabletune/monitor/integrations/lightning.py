@@ -58,15 +58,16 @@ class StabilityCallback(Callback):
             _log.warning("stabletune: a module with automatic_optimization = False is not measured by the callback")
             return
         self._batches, self._losses = [], []
-        self.begin(pl_module, trainer.optimizers[0])
+        self.begin(pl_module, trainer.optimizers[0], start_step=trainer.global_step)
         self._is_attached = True
         self._n_steps = trainer.global_step
         if self.watch.guard is not None and self._guard_state is not None:
             self.watch.guard.load_state_dict(self._guard_state)
+        self._guard_state = None  # it is that of this training, and not of the next
 
-    def begin(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Make ready before the first step."""
-        self.watch.begin(module, optimizer)
+    def begin(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, *, start_step: int) -> None:
+        """Make ready before the first step, or the first after ``start_step``."""
+        self.watch.begin(module, optimizer, start_step=start_step)
 
     def take(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> bool:
         """Take a step, with the shares of the loss and what computes it again; True ends the training."""

@@ -56,6 +56,7 @@ class Watch:
         self.monitor: StabilityMonitor | None = None
         self.alerts: StabilityAlerts | None = None
         self.guard: StabilityGuard | None = None
+        self._has_failed = False
 
     def begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, start_step: int = 0) -> None:
         """Attach to an optimizer, before its first step; what is left of a training that was cut off ends first.
@@ -64,7 +65,7 @@ class Watch:
         """
         if self.guard is not None:
             self.guard.remove()
-        self.readings = []
+        self.readings, self._has_failed = [], False
         self.monitor = StabilityMonitor(
             model, optimizer, every=self._every, overhead=self._overhead, steps=self._steps, start_step=start_step
         )
@@ -85,7 +86,20 @@ class Watch:
             )
 
     def step(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> None:
-        """Take an optimizer step; ``losses`` of its micro-batches, whose sum is the step's loss."""
+        """Take an optimizer step; ``losses`` of its micro-batches, whose sum is the step's loss.
+
+        What fails ends the watching, is logged, and does not reach the training.
+        """
+        if self._has_failed:
+            return
+        try:
+            self._take(losses, closure)
+        except Exception:
+            self._has_failed = True
+            self.end()
+            _log.exception("stabletune: this training is no longer watched; it goes on")
+
+    def _take(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> None:
         assert self.monitor is not None
         loss = torch.stack([loss.detach().float() for loss in losses]).sum()
         reading = self._read(loss, closure)

@@ -19,7 +19,7 @@ class _TrialCallback(StabilityCallback):
         super().__init__()
         self._trial = trial
 
-    def begin(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def begin(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, *, start_step: int) -> None:
         """Nothing: the trial made its optimizer itself."""
 
     def take(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> bool:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from stabletune import StabilityMonitor
 from stabletune.monitor.alerts.webhook_sink import WebhookSink
 from stabletune.monitor.integrations.huggingface import StabilityCallback
 
@@ -34,13 +33,12 @@ def tiny():
     )
 
 
-def train(folder, callbacks=(), model=None, kind=Trainer, **options):
+def train(folder, callbacks=(), model=None, kind=Trainer, arguments=TrainingArguments, resume=None, **options):
     model = model or tiny()
     given = {"max_steps": N_STEPS, "per_device_train_batch_size": 8, "learning_rate": 1e-3}
     fixed = {"report_to": [], "save_strategy": "no", "logging_strategy": "no", "use_cpu": True, "disable_tqdm": True}
-    arguments = TrainingArguments(output_dir=str(folder), seed=1, **given | fixed | options)
-    trainer = kind(model=model, args=arguments, train_dataset=Tokens(), callbacks=list(callbacks))
-    trainer.train()
+    args = arguments(output_dir=str(folder), seed=1, **given | fixed | options)
+    kind(model=model, args=args, train_dataset=Tokens(), callbacks=list(callbacks)).train(resume_from_checkpoint=resume)
     return model
 
 
@@ -57,22 +55,6 @@ def test_training_is_measured_and_is_bit_for_bit_what_it_is_without(tmp_path, op
     assert [reading.step for reading in readings] == [6, 12, 18, 24]
     assert all(0.0 < reading.sharpness_ratio < 1e3 for reading in readings)
     assert all(3.0 < reading.loss < 3.7 for reading in readings)  # log 40 at first, whatever the micro-batches
-
-
-def test_what_is_read_is_what_the_monitor_reads_in_a_loop_of_ones_own(tmp_path):
-    callback = StabilityCallback(every=1)
-    train(tmp_path, [callback], max_steps=3, weight_decay=0.01, lr_scheduler_type="constant", max_grad_norm=0.0)
-    model, tokens = tiny().train(), Tokens()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    assert [reading.step for reading in callback.watch.readings] == [1, 2, 3]
-    monitor = StabilityMonitor(model, optimizer, every=1)
-    # before the first step all batches of random tokens are alike: S agrees roughly, the closure being another batch
-    batch = {"input_ids": tokens.ids[:8], "labels": tokens.ids[:8]}
-    loss = model(**batch).loss
-    loss.backward()
-    optimizer.step()
-    own = monitor.step(loss, lambda: model(**batch).loss)
-    assert callback.watch.readings[0].sharpness_ratio == pytest.approx(own.sharpness_ratio, rel=0.5)
 
 
 def test_alerts_and_a_guard_come_with_it(tmp_path):
@@ -145,10 +127,11 @@ def test_after_a_training_that_was_cut_off_the_next_is_watched_like_the_first(tm
     model = tiny()
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, [callback, Stops()], model=model, learning_rate=1e-9)
-    n_before = len(callback.watch.readings)
+    first = callback.watch.readings
     train(tmp_path, [callback], model=model, learning_rate=1e-9)
-    first, second = callback.watch.readings[:4], callback.watch.readings[n_before : n_before + 4]
-    assert [r.loss for r in second] == pytest.approx([r.loss for r in first], rel=1e-4)
+    second = callback.watch.readings
+    assert (len(first), len(second)) == (5, N_STEPS)
+    assert [r.loss for r in second[:5]] == pytest.approx([r.loss for r in first], rel=1e-4)
 
 
 class Copies(TrainerCallback):
@@ -173,3 +156,79 @@ def test_the_model_can_be_copied_and_saved_while_it_is_watched(tmp_path):
         model.train()
         model(input_ids=ids, labels=ids).loss.backward()
     assert len(callback.watch.readings) == n_before == 12
+
+
+class Peek(TrainerCallback):
+    """Keeps the guard's state as training starts."""
+
+    def __init__(self, watch):
+        self.watch, self.state = watch, None
+
+    def on_train_begin(self, args, state, control, **parts):
+        self.state = self.watch.guard.state_dict()
+
+
+@pytest.mark.parametrize("restores", [False, True])
+def test_a_guard_goes_on_from_a_trainers_checkpoint_and_steps_are_counted_on(tmp_path, restores):
+    first, again = StabilityCallback(guard="act"), StabilityCallback(guard="act", every=1)
+    shared = {"learning_rate": 0.3, "restore_callback_states_from_checkpoint": restores}
+    train(tmp_path, [first], max_steps=40, save_strategy="steps", save_steps=40, **shared)
+    peek = Peek(again.watch)
+    train(tmp_path, [again, peek], max_steps=42, resume=str(tmp_path / "checkpoint-40"), **shared)
+    assert peek.state == first.watch.guard.state_dict()
+    assert peek.state["n_steps"] == 40
+    assert again.watch.guard.state_dict()["n_steps"] == 42
+    assert [reading.step for reading in again.watch.readings] == [41, 42]
+
+
+def test_a_training_from_the_start_begins_with_a_fresh_guard(tmp_path):
+    callback = StabilityCallback(guard="act")
+    train(tmp_path, [callback], learning_rate=0.3, max_steps=40)
+    peek = Peek(callback.watch)
+    train(tmp_path, [callback, peek], max_steps=1)
+    assert peek.state["n_steps"] == 0
+
+
+class OfTwoGpus(TrainingArguments):
+    """What the arguments are where one process sees two GPUs: the model is wrapped in a DataParallel."""
+
+    n_gpu = 2
+
+
+def test_a_trainer_that_splits_its_batches_over_gpus_trains_on_and_says_so_once(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    callback = StabilityCallback(every=1, sinks=[lambda alert: None], guard="suggest")
+    watched = train(tmp_path, [callback], arguments=OfTwoGpus, per_device_train_batch_size=4)
+    assert same(watched, train(tmp_path, arguments=OfTwoGpus, per_device_train_batch_size=4))
+    assert callback.watch.readings == []
+    assert caplog.text.count("this Trainer is not measured: its batches are split over 2 GPUs") == 1
+
+
+class Awkward:
+    """Outputs that a Trainer can use, and whose attributes raise."""
+
+    def __init__(self, loss):
+        self.first = loss
+
+    def __getitem__(self, n):
+        return self.first
+
+    @property
+    def loss(self):
+        raise LookupError("no such thing here")
+
+
+class AwkwardModel(Plain):
+    def forward(self, input_ids, labels=None):
+        return Awkward(super().forward(input_ids, labels)[0])
+
+
+def test_what_fails_in_the_callback_ends_it_and_does_not_reach_the_training(tmp_path, caplog):
+    callback = StabilityCallback(every=1, guard="act")
+    torch.manual_seed(0)
+    model = AwkwardModel(tuple)
+    plain = train(tmp_path, model=copy.deepcopy(model))
+    assert same(train(tmp_path, [callback], model=model), plain)
+    assert callback.watch.readings == []
+    assert caplog.text.count("this Trainer is no longer measured") == 1
+    assert caplog.text.count("LookupError: no such thing here") == 1

@@ -107,6 +107,20 @@ def test_the_guards_state_is_saved_with_lightnings_checkpoints(tmp_path):
     assert peek.state["n_steps"] == 40
 
 
+def test_steps_are_counted_on_after_a_checkpoint_and_its_guard_serves_one_training_only(tmp_path):
+    first, again = StabilityCallback(guard="act"), StabilityCallback(guard="act", every=1)
+    trainer = trainer_of(tmp_path, [first], max_steps=40)
+    trainer.fit(Regression(lr=2.0), loader())
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    peek = Peek(again.watch)
+    second = trainer_of(tmp_path, [again, peek], max_steps=42)
+    second.fit(Regression(lr=2.0), loader(), ckpt_path=tmp_path / "saved.ckpt", weights_only=False)
+    assert [reading.step for reading in again.watch.readings] == [41, 42]
+    third = trainer_of(tmp_path, [again, peek], max_steps=1)
+    third.fit(Regression(lr=2.0), loader())
+    assert peek.state["n_steps"] == 0
+
+
 def test_two_optimizers_are_refused(tmp_path):
     with pytest.raises(MeasurementError, match="must return one optimizer, but got 2"):
         fit(tmp_path, [StabilityCallback()], Regression(n_optimizers=2))
