@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from stabletune.monitor.integrations.lightning import StabilityCallback
+from stabletune.trial.process_state import seed_everything
 from stabletune.trial.trial import Trial
 
 
@@ -28,9 +29,10 @@ class _TrialCallback(StabilityCallback):
 
 
 def run_module(trial: Trial, module: LightningModule, train_dataloaders: Any, **options: Any) -> Trainer:
-    """Train with the trial's optimizer and schedule, for its steps or until it is stopped.
+    """Train with the trial's optimizer, schedule and seed, for its steps or until it is stopped.
 
-    They take the place of ``configure_optimizers``; clipping is the trial's own. Nothing is saved or logged.
+    They take the place of ``configure_optimizers``; clipping is the trial's own. Shuffling and dropout follow
+    ``trial.seed``, whatever ``seed_everything`` was given before. Nothing is saved or logged.
 
     Args:
         trial: the trial.
@@ -56,5 +58,6 @@ def run_module(trial: Trial, module: LightningModule, train_dataloaders: Any, **
         enable_model_summary=False,
         **options,
     )
+    seed_everything(trial.seed)
     trainer.fit(module, train_dataloaders)
     return trainer

@@ -47,6 +47,55 @@ LIGHTNING = """
             with torch.no_grad():
                 trial.report_eval(float(((module.net(x) - x.sum(1, keepdim=True)) ** 2).mean()))
 """
+FINE_TUNED = """
+    import tempfile, torch
+    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
+    from stabletune.trial.trainers.huggingface import run_trainer
+
+    def build():
+        return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_positions=12, n_embd=16, n_layer=1, n_head=2,
+                                          bos_token_id=0, eos_token_id=0, {dropout}))
+
+    def data():
+        ids = torch.randint(0, 40, (64, 12), generator=torch.Generator().manual_seed(0))
+        return [{{"input_ids": row, "labels": row}} for row in ids[:{n_rows}]]
+
+    def train(trial):
+        arguments = TrainingArguments(tempfile.mkdtemp(), report_to=[], use_cpu=True, disable_tqdm=True)
+        {given}
+        run_trainer(trial, Trainer({named}, args=arguments, train_dataset=data()))
+"""
+NO_DROPOUT = "resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0"
+SAME_WEIGHTS = {"named": "model=model", "given": "set_seed(0); model = build()"}
+SEEDED = {
+    "data order": FINE_TUNED.format(dropout=NO_DROPOUT, n_rows=64, **SAME_WEIGHTS),
+    "dropout": FINE_TUNED.format(dropout="", n_rows=8, **SAME_WEIGHTS),
+    "model_init": FINE_TUNED.format(dropout=NO_DROPOUT, n_rows=8, named="model_init=build", given=""),
+}
+LIGHTNING_SEEDED = """
+    import torch
+    from lightning import seed_everything
+    from lightning.pytorch import LightningModule
+    from stabletune.trial.trainers.lightning import run_module
+
+    class Regression(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Dropout({dropout}), torch.nn.Linear(16, 1))
+
+        def training_step(self, batch, batch_idx):
+            return ((self.net(batch[0]) - batch[1]) ** 2).mean()
+
+    def train(trial):
+        seed_everything(42)
+        x = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+        data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+        run_module(trial, Regression(), torch.utils.data.DataLoader(data, batch_size=8, shuffle={shuffle}))
+"""
+SEEDED |= {
+    "lightning's data order": LIGHTNING_SEEDED.format(dropout=0.0, shuffle=True),
+    "lightning's dropout": LIGHTNING_SEEDED.format(dropout=0.5, shuffle=False),
+}
 LOOPS = {"hugging face": HUGGING_FACE, "lightning": LIGHTNING}
 
 
@@ -80,6 +129,40 @@ def test_the_trials_clipping_is_in_force_and_no_other(tmp_path, name):
     free, clipped = norms(None), norms(1e-3)
     assert free.gradient_norms[0] == pytest.approx(clipped.gradient_norms[0], rel=1e-4)
     assert not np.array_equal(free.losses, clipped.losses)
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_trials_seed_decides_where_the_user_gave_none_or_another(tmp_path, name):
+    def losses(seed):
+        result = run_trial(spec_of_file(tmp_path, SEEDED[name], "train", seed=seed, steps=8, full_steps=8))
+        assert result.status == "completed", result.reason
+        return result.losses
+
+    first = losses(3)
+    assert np.array_equal(first, losses(3))
+    assert np.all(first != losses(4))
+
+
+def test_the_trials_optimizer_trains_the_model_that_a_model_init_makes(tmp_path):
+    params = {"lr": 0.03}
+    code = SEEDED["model_init"]
+    result = run_trial(spec_of_file(tmp_path, code, "train", steps=40, full_steps=40, params=params, every=10))
+    assert result.status == "completed", result.reason
+    assert result.losses[-1] < 0.7 * result.losses[0]
+    assert np.array_equal(result.learning_rates, np.full(40, 0.03))
+
+
+def test_a_trainer_that_sees_several_gpus_is_a_clear_failure(tmp_path):
+    code = (
+        HUGGING_FACE.replace("arguments = TrainingArguments(", "arguments = OfTwoGpus(")
+        + """
+    class OfTwoGpus(TrainingArguments):
+        n_gpu = 2
+"""
+    )
+    result = run_trial(spec_of_file(tmp_path, code, "train", steps=5, full_steps=5))
+    assert result.status == "failed"
+    assert "must see one GPU at most, but sees 2" in result.reason
 
 
 def test_a_trainer_whose_loss_is_not_the_models_is_a_clear_failure(tmp_path):
