@@ -150,8 +150,8 @@ class StabilityCallback(TrainerCallback):
             _log.exception("stabletune: this Trainer is no longer measured; the training goes on")
 
     def _restore_guard(self, state: Any) -> None:
-        """Go on from what a checkpoint has of the guard."""
-        saved = state.stateful_callbacks.get(_SAVED_AS)
+        """Go on from what a checkpoint has of the guard, which is of no use to a later one once steps went without."""
+        saved = state.stateful_callbacks.pop(_SAVED_AS, None)
         if self.watch.guard is not None and saved is not None:
             self.watch.guard.load_state_dict(saved)
 
