@@ -189,6 +189,16 @@ def test_a_training_from_the_start_begins_with_a_fresh_guard(tmp_path):
     assert peek.state["n_steps"] == 0
 
 
+def test_a_guards_state_that_steps_without_a_guard_have_made_old_is_not_gone_on_from(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 2, "learning_rate": 0.3}
+    train(tmp_path, [StabilityCallback(guard="act")], max_steps=2, **saved)
+    train(tmp_path, [StabilityCallback()], max_steps=4, resume=str(tmp_path / "checkpoint-2"), **saved)
+    callback = StabilityCallback(guard="act")
+    peek = Peek(callback.watch)
+    train(tmp_path, [callback, peek], max_steps=6, resume=str(tmp_path / "checkpoint-4"), **saved)
+    assert peek.state["n_steps"] == 0
+
+
 class OfTwoGpus(TrainingArguments):
     """What the arguments are where one process sees two GPUs: the model is wrapped in a DataParallel."""
 
