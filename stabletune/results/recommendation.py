@@ -177,6 +177,10 @@ def _is_length(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST
 
 
+def _are_two_lengths(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_length, value))
+
+
 def _proof_problems(evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterable[str]:
     """What is wrong with the numbers that reports and exports speak of."""
     for name in LENGTHS:
@@ -194,6 +198,9 @@ def _proof_problems(evidence: Mapping[str, Any], provenance: Mapping[str, Any]) 
     restated = provenance.get("restated", [])
     if not isinstance(restated, list) or not all(isinstance(sentence, str) for sentence in restated):
         yield f"provenance.restated: must be a list of sentences, but got {restated!r}. Remove it."
+    sizes = provenance.get("restated_sizes", {})
+    if not isinstance(sizes, dict) or not all(_are_two_lengths(pair) for pair in sizes.values()):
+        yield f"provenance.restated_sizes: must map names to two whole numbers above 0, but got {sizes!r}. Restore it."
 
 
 def _number_problem(name: str, value: Any) -> Iterable[str]:

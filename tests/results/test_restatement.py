@@ -5,10 +5,14 @@ import math
 import pytest
 import torch
 
-from stabletune.errors import ExportError
+from stabletune.errors import ExportError, OutputFolderError
+from stabletune.hyperparameters import scheduled_beta2
+from stabletune.optim import InstrumentedAdamW
 from stabletune.results.exporters import export, formats
 from stabletune.results.recommendation import Recommendation, settings_from
-from stabletune.results.restatement import Size, restate, size_of
+from stabletune.results.restatement import WARNING, Size, restate, restate_for, size_of
+from stabletune.results.store import RunFolder
+from tests.results.report.studies import finished_study
 from tests.results.runs import PARAMS
 
 EVIDENCE = {"confirmed_steps": 1000, "confirm_seeds": 5, "spiky_runs": 0}
@@ -36,8 +40,148 @@ def test_a_beta2_that_falls_below_beta1_is_warned_of():
     assert "falls below" not in " ".join(restate(recommendation(), batch_size=Size(32, 64)).provenance["restated"])
 
 
+def sentences(restated):
+    return " ".join(restated.provenance["restated"])
+
+
+def test_the_half_life_alone_says_all_of_plain_adam():
+    said = restate(recommendation(max_grad_norm=1.0), batch_size=Size(32, 64)).provenance["restated"]
+    assert [sentence.partition(" ")[0] for sentence in said] == ["These", "beta2", "lr"]
+
+
+@pytest.mark.parametrize("step", [8, 64, 512])
+def test_below_the_limit_of_a_schedule_of_beta2_the_memory_in_samples_is_not_kept_and_that_is_told(step):
+    before = recommendation(beta2=0.9999, beta2_exponent=0.8)
+    after = restate(before, batch_size=Size(32, 128))
+    memories = [
+        batch / (1 - scheduled_beta2(at, settings["beta2"], settings["beta2_exponent"]))
+        for batch, at, settings in ((32, step, before.settings), (128, step // 4, after.settings))
+    ]
+    assert memories[1] / memories[0] == pytest.approx(4**0.2)
+    assert after.settings["beta2_exponent"] == 0.8
+    assert f"{4**0.2:.4g} times as many samples as before" in sentences(after)
+
+
+def test_a_reset_is_told_to_count_steps():
+    after = restate(recommendation(second_moment_reset=4.0), batch_size=Size(32, 128))
+    assert "counts steps, each of 4 times as many samples" in sentences(after)
+    assert "after a reset the half-life in samples does not hold" in sentences(after)
+
+
+def rise_of_v_in_a_burst(settings):
+    """How many times v̂ rises, at most, in one step long after the first."""
+    parameter = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = Recommendation(settings).build_optimizer([parameter])
+    seen = []
+    for gradient in [1.0] * 3000 + [1e6]:
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        seen.append(float(optimizer.state[parameter]["exp_avg_sq"]))
+    return seen[-1] / seen[-2]
+
+
+def test_how_far_clipping_by_the_second_moment_lets_it_rise_is_told_of_both_sizes():
+    before = recommendation(second_moment_clip=50.0)
+    after = restate(before, batch_size=Size(32, 64))
+    for settings in (before.settings, after.settings):
+        assert f"{rise_of_v_in_a_burst(settings):.4g} times in" in sentences(after)
+
+
+def test_amsgrad_is_told_to_have_no_half_life():
+    after = restate(recommendation(amsgrad=True), batch_size=Size(32, 64))
+    assert "largest so far and has no half-life" in sentences(after)
+
+
+def smallest_factor_in_a_burst(beta2, update_clip):
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = InstrumentedAdamW([parameter], betas=(0.9, beta2), update_clip=update_clip)
+    factors = []
+    for gradient in [1e-3] * 200 + [1e6]:
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        factors.append(optimizer.clip_factor(parameter))
+    return min(factors)
+
+
+def test_update_clip_that_can_no_longer_bite_is_refused():
+    assert smallest_factor_in_a_burst(0.96, 1.5) < 0.5
+    assert smallest_factor_in_a_burst(0.96**16, 1.5) == 1.0
+    with pytest.raises(
+        ExportError, match=r"restating beta2: update_clip=1.5 must still be able to bite.* at most 1\.4"
+    ):
+        restate(recommendation(update_clip=1.5), batch_size=Size(32, 512))
+    assert smallest_factor_in_a_burst(0.96**4, 1.5) < 1.0
+    assert restate(recommendation(update_clip=1.5), batch_size=Size(32, 128)).settings["update_clip"] == 1.5
+
+
 def test_the_rate_falls_as_the_width_grows():
-    assert restate(recommendation(), model_width=Size(64, 256)).settings["lr"] == pytest.approx(0.001)
+    after = restate(recommendation(), model_width=Size(64, 256))
+    assert after.settings["lr"] == pytest.approx(0.001)
+    assert "arXiv:2203.03466, table 3" in sentences(after)
+    assert "presupposes a model parametrised by muP" in sentences(after)
+
+
+def test_the_rate_of_what_the_width_leaves_alone_is_kept_by_the_lr_scale_that_is_named():
+    after = restate(recommendation(), model_width=Size(64, 256))
+    assert "lr_scale 4" in sentences(after)
+    vector, matrix = torch.nn.Parameter(torch.zeros(4)), torch.nn.Parameter(torch.zeros(4, 4))
+    groups = after.build_optimizer([{"params": [matrix]}, {"params": [vector], "lr_scale": 4}]).param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.004])
+
+
+def test_two_widths_one_after_the_other_name_the_lr_scale_of_both():
+    once = restate(recommendation(), model_width=Size(64, 128), batch_size=Size(32, 128))
+    twice = restate(once, model_width=Size(128, 256))
+    assert "keep 0.008, by a parameter group with lr_scale 2." in sentences(once)
+    assert "keep 0.008, by a parameter group with lr_scale 4." in twice.provenance["restated"][-2]
+    assert twice.settings["lr"] == pytest.approx(0.002)
+
+
+def test_two_restatements_compose_and_both_are_told(tmp_path):
+    restate(recommendation(), batch_size=Size(32, 64)).save(tmp_path / "once.yaml")
+    twice = restate(Recommendation.load(tmp_path / "once.yaml"), batch_size=Size(64, 128))
+    at_once = restate(recommendation(), batch_size=Size(32, 128))
+    for name in ("lr", "beta2", "eps"):
+        assert twice.settings[name] == pytest.approx(at_once.settings[name], rel=1e-12)
+    said = twice.provenance["restated"]
+    assert said.count(WARNING) == 1 and said[0] == WARNING
+    assert [sum(f"batch size {step}" in sentence for sentence in said) for step in ("32 to 64", "64 to 128")] == [2, 2]
+    twice.save(tmp_path / "twice.yaml")
+    assert Recommendation.load(tmp_path / "twice.yaml") == twice
+
+
+def test_a_restatement_of_another_kind_keeps_what_was_said_before():
+    width = restate(
+        restate(recommendation(), batch_size=Size(32, 128), total_steps=5000), model_width=Size(64, 256), total_steps=9
+    )
+    for needed in ("2507.07101", "2205.10320", "2203.03466", "spans 5000 steps", "spans 9 steps"):
+        assert needed in sentences(width)
+    assert width.settings["schedule"]["total_steps"] == 9
+
+
+def test_restating_from_a_size_that_was_left_is_refused():
+    restated = restate(recommendation(), batch_size=Size(32, 64), model_width=Size(8, 16))
+    with pytest.raises(ExportError, match=r"--batch-size: must go on from 64, .* but got 32:128. Give 64:128."):
+        restate(restated, batch_size=Size(32, 128))
+    with pytest.raises(ExportError, match=r"--model-width: must go on from 16, .* but got 8:32. Give 16:32."):
+        restate(restated, model_width=Size(8, 32))
+
+
+def test_a_folder_whose_recommendation_was_restated_goes_on_from_there(tmp_path):
+    folder = finished_study(tmp_path / "run")
+    folder.write_config({**folder.config(), "workload_args": {"batch_size": 32, "width": 8}})
+    once = restate_for(RunFolder(tmp_path / "run"), batch_size="64")
+    once.save(tmp_path / "run" / "recommended.yaml")
+    twice = restate_for(RunFolder(tmp_path / "run"), batch_size="128", model_width="16")
+    assert "batch size 64 to 128" in sentences(twice) and "width 8 to 16" in sentences(twice)
+
+
+@pytest.mark.parametrize("sizes", [5, {"batch_size": 64}, {"batch_size": [32, 0]}, {"batch_size": [1, 2, 3]}])
+def test_sizes_edited_into_nonsense_are_refused(tmp_path, sizes):
+    content = recommendation()
+    Recommendation(content.settings, content.evidence, {"restated_sizes": sizes}).save(tmp_path / "r.yaml")
+    with pytest.raises(OutputFolderError, match=r"provenance\.restated_sizes: must map names to two whole numbers"):
+        Recommendation.load(tmp_path / "r.yaml")
 
 
 def test_the_warm_up_keeps_its_share_of_a_longer_run():
