@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stabletune.schedules import steps_of
+
 FORMAT_VERSION = 1
 UNEXPLAINED = "unexplained"
 OWN_LOOP = "own loop"
@@ -145,7 +147,7 @@ class TrialSpec:
     @property
     def warmup_steps(self) -> int:
         """Warm-up length in optimizer steps, a share of the full horizon."""
-        return round(float(self.params["warmup_ratio"]) * self.full_steps)
+        return steps_of(float(self.params["warmup_ratio"]), self.full_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,16 @@ SCHEDULES: tuple[str, ...] = ("constant", "cosine", "linear", "wsd")
 WSD_DECAY_SHARE = 0.2
 
 
+def steps_of(share: float, full_steps: int) -> int:
+    """The whole number of steps nearest to a share of the horizon; halfway between two, the even one."""
+    return round(share * full_steps)
+
+
+def wsd_decay_steps(full_steps: int) -> int:
+    """How many of the last steps ``wsd`` decays in: a fifth of the horizon, at least one."""
+    return max(1, steps_of(WSD_DECAY_SHARE, full_steps))
+
+
 def lr_factor(name: str, step: int, *, warmup_steps: int, full_steps: int) -> float:
     """Factor on lr for the optimizer step that follows ``step`` earlier ones.
 
@@ -36,5 +46,5 @@ def lr_factor(name: str, step: int, *, warmup_steps: int, full_steps: int) -> fl
         progress = min(1.0, (step - warmup_steps) / max(1, full_steps - warmup_steps))
         return 0.5 * (1.0 + math.cos(math.pi * progress))
     if name == "wsd":
-        return min(1.0, remaining / max(1, round(WSD_DECAY_SHARE * full_steps)))
+        return min(1.0, remaining / wsd_decay_steps(full_steps))
     raise ValueError(f"schedule: must be one of {', '.join(SCHEDULES)}, but got {name!r}. Name one of them.")

@@ -30,7 +30,8 @@ LAYERS = (
     ("judgement",),
     ("config",),
     ("space",),
-    ("document", "hyperparameters", "records", "schedules"),
+    ("document", "hyperparameters", "records"),
+    ("schedules",),
     ("errors",),
 )
 # The libraries from outside that a unit may import.

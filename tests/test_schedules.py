@@ -1,6 +1,6 @@
 import pytest
 
-from stabletune.schedules import SCHEDULES, lr_factor
+from stabletune.schedules import SCHEDULES, lr_factor, steps_of, wsd_decay_steps
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -20,6 +20,18 @@ def test_every_schedule_has_its_shape(name, middle, end):
 def test_wsd_decays_over_the_last_fifth():
     assert lr_factor("wsd", 800, warmup_steps=0, full_steps=1000) == 1.0
     assert lr_factor("wsd", 900, warmup_steps=0, full_steps=1000) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("share", "full_steps", "expected"), [(0.1, 1000, 100), (0.1, 14, 1), (0.1, 16, 2), (0.25, 10, 2), (0.0, 7, 0)]
+)
+def test_a_share_of_the_steps_is_the_nearest_whole_number(share, full_steps, expected):
+    assert steps_of(share, full_steps) == expected
+
+
+@pytest.mark.parametrize(("full_steps", "expected"), [(1000, 200), (10, 2), (2, 1), (1, 1)])
+def test_wsd_decays_in_one_step_at_least(full_steps, expected):
+    assert wsd_decay_steps(full_steps) == expected
 
 
 def test_an_unknown_schedule_is_refused_by_name():

@@ -15,7 +15,7 @@ from mitigations.tasks import Task
 from stabletune import InstrumentedAdamW, Training
 from stabletune.judgement.objective import objective_of
 from stabletune.judgement.spikes import find_spikes
-from stabletune.schedules import lr_factor
+from stabletune.schedules import lr_factor, steps_of
 from stabletune.trial.batch_stream import BatchStream
 
 N_PAIRS, STEPS_OF_A_BLOCK, FIRST_STEPS = 9, 12, 20
@@ -67,7 +67,7 @@ def stepper(training: Training, settings: Mapping[str, Any], n_steps: int) -> Ca
     adam = dict(settings)
     beta2, warmup_ratio = adam.pop("beta2", 0.999), adam.pop("warmup_ratio", 0.0)
     optimizer = InstrumentedAdamW(training.model.parameters(), betas=(0.9, beta2), **adam)
-    warmup_steps = round(warmup_ratio * n_steps)
+    warmup_steps = steps_of(warmup_ratio, n_steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor("constant", step, warmup_steps=warmup_steps, full_steps=n_steps)
     )

@@ -16,7 +16,7 @@ from stabletune.hyperparameters import HYPERPARAMETERS, MITIGATIONS, WORKLOAD_AR
 from stabletune.records import FORMAT_VERSION
 from stabletune.results.atomic_files import replace_file
 from stabletune.results.yaml_files import as_yaml, read_yaml_mapping
-from stabletune.schedules import SCHEDULES, lr_factor
+from stabletune.schedules import SCHEDULES, lr_factor, steps_of
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ class Recommendation:
                 f"total_steps: must be given for a {name} schedule with warm-up {ratio:g}, but got nothing."
             )
         full_steps = int(steps or 1)
-        warmup_steps = round(ratio * full_steps)
+        warmup_steps = steps_of(ratio, full_steps)
         return LambdaLR(optimizer, lambda step: lr_factor(name, step, warmup_steps=warmup_steps, full_steps=full_steps))
 
 

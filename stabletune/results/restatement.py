@@ -14,6 +14,7 @@ from stabletune.errors import ExportError
 from stabletune.hyperparameters import HYPERPARAMETERS
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.store import RunFolder
+from stabletune.schedules import steps_of
 
 RESTATED = "restated"
 SIZES = "restated_sizes"
@@ -178,7 +179,9 @@ def _stretched(schedule: Mapping[str, Any], total_steps: int) -> tuple[dict[str,
     if total_steps < 1:
         raise ExportError(f"--total-steps: must be at least 1, but got {total_steps}. Give the length of the real run.")
     ratio = float(schedule.get("warmup_ratio") or 0.0)
-    sentence = f"The schedule spans {total_steps} steps, {round(ratio * total_steps)} of them warm-up: the same share."
+    sentence = (
+        f"The schedule spans {total_steps} steps, {steps_of(ratio, total_steps)} of them warm-up: the same share."
+    )
     return {**schedule, "total_steps": total_steps}, sentence
 
 

@@ -10,6 +10,7 @@ from stabletune.errors import ExportError
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.restatement import RESTATED
+from stabletune.schedules import steps_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ def plan_of(recommendation: Recommendation) -> SchedulePlan:
             "Add the number of steps the schedule is for."
         )
     full_steps = int(full_steps or 0)
-    return SchedulePlan(name, ratio, round(ratio * full_steps), full_steps)
+    return SchedulePlan(name, ratio, steps_of(ratio, full_steps), full_steps)
 
 
 def origin_of(recommendation: Recommendation) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.translation import SchedulePlan, commented, origin_of, plan_of, wordless
 from stabletune.results.yaml_files import as_yaml
-from stabletune.schedules import WSD_DECAY_SHARE
+from stabletune.schedules import wsd_decay_steps
 
 SPOKEN = ("max_grad_norm",)
 
@@ -43,10 +43,9 @@ def export(recommendation: Recommendation) -> str:
 def scheduler_keys(plan: SchedulePlan, *, name_key: str) -> dict[str, Any]:
     """The name of the schedule, and the arguments that make its shape the one that was proven."""
     if plan.name == "wsd":
-        decay_steps = max(1, round(WSD_DECAY_SHARE * plan.full_steps))
         return {
             name_key: "warmup_stable_decay",
-            "lr_scheduler_kwargs": {"num_decay_steps": decay_steps, "decay_type": "linear"},
+            "lr_scheduler_kwargs": {"num_decay_steps": wsd_decay_steps(plan.full_steps), "decay_type": "linear"},
         }
     if plan.name == "constant":
         return {name_key: "constant" if plan.is_flat else "constant_with_warmup"}

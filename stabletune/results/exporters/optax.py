@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.translation import SchedulePlan, commented, origin_of, plan_of, wordless
-from stabletune.schedules import WSD_DECAY_SHARE
+from stabletune.schedules import wsd_decay_steps
 
 SPOKEN = ("max_grad_norm",)
 
@@ -37,7 +37,7 @@ def _schedule(plan: SchedulePlan, lr: float) -> str:
     else:
         pieces.append(f"optax.constant_schedule({lr!r})")
     if plan.name == "wsd":
-        last = max(1, round(WSD_DECAY_SHARE * plan.full_steps))
+        last = wsd_decay_steps(plan.full_steps)
         start = max(warmup, plan.full_steps - last)
         pieces.append(
             f"optax.linear_schedule({lr * (plan.full_steps - start) / last!r}, 0.0, {plan.full_steps - start})"

@@ -8,7 +8,7 @@ from typing import Any
 from stabletune.hyperparameters import MITIGATIONS
 from stabletune.results.recommendation import Recommendation
 from stabletune.results.translation import SchedulePlan, commented, origin_of, plan_of, wordless
-from stabletune.schedules import WSD_DECAY_SHARE
+from stabletune.schedules import wsd_decay_steps
 
 INSTRUMENTED = tuple(name for name in MITIGATIONS if name != "max_grad_norm")  # torch itself has no word for these
 SPOKEN = ("amsgrad", *MITIGATIONS)
@@ -63,7 +63,7 @@ def _schedule(plan: SchedulePlan) -> str:
         full=plan.full_steps,
         warmup=plan.warmup_steps,
         decay=max(1, plan.full_steps - plan.warmup_steps),
-        last=max(1, round(WSD_DECAY_SHARE * plan.full_steps)),
+        last=wsd_decay_steps(plan.full_steps),
     )
     warmup = f"        if step < {plan.warmup_steps}:\n            return step / {plan.warmup_steps}\n"
     return (

@@ -53,7 +53,7 @@ def runs_to_draw(findings: Findings) -> list[Run]:
 
 
 def loss_chart(runs: Sequence[Run]) -> Chart | None:
-    """Every run's loss over steps, logarithmic where it can be, with a mark at each spike's first step."""
+    """Every run's loss over steps, logarithmic where every finite loss is above 0, with a mark at each spike's peak."""
     lines = [(run, *_points(run.curves)) for run in runs if run.curves.losses.size]
     if not lines:
         return None
