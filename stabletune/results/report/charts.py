@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabletune.results.curves import Curves
+from stabletune.results.report.axes import is_logarithmic
 from stabletune.results.report.downsampling import downsample
 from stabletune.results.report.findings import Findings, Proof, hyperparameters, is_finite
 
 Chart = dict[str, Any]
 MAX_RUNS = 10
-WIDE = 5.0
 STABILITY_CAPTION = (
     "The sharpness ratio S against its edge at 1, and below it how far the second moment v̂ has outlived the gradients. "
     "S may rest near 1 in healthy training; S above 1 for many steps while v̂ does not follow is what spikes."
@@ -57,13 +57,12 @@ def loss_chart(runs: Sequence[Run]) -> Chart | None:
     lines = [(run, *_points(run.curves)) for run in runs if run.curves.losses.size]
     if not lines:
         return None
-    is_log = all(bool(np.all(values[np.isfinite(values)] > 0)) for _, _, values in lines)
     traces = [_line(run, steps, values) for run, steps, values in lines]
     traces += [trace for run in runs if (trace := _spike_marks(run)) is not None]
     return {
         "id": "loss",
         "traces": traces,
-        "axes": [{"title": "loss", "log": is_log}],
+        "axes": [{"title": "loss", "log": is_logarithmic("loss", (values for _, _, values in lines))}],
         "x": "step",
         "caption": "Every step's loss, one line per run; pointing at a line names its seed."
         + (" A triangle marks the peak of each spike." if any(run.curves.episodes for run in runs) else ""),
@@ -72,17 +71,22 @@ def loss_chart(runs: Sequence[Run]) -> Chart | None:
 
 def stability_chart(runs: Sequence[Run]) -> Chart | None:
     """The sharpness ratio against its edge at 1, and below it how stale the second moment was."""
-    traces = []
-    for axis, field in ((1, "sharpness_ratio"), (2, "v_hat_staleness")):
-        for run in runs:
-            steps, values = run.curves.series(field)
-            if steps.size:
-                traces.append({**_line(run, *downsample(steps, values)), "axis": axis})
+    series = {
+        field: [(run, *downsample(*run.curves.series(field))) for run in runs]
+        for field in ("sharpness_ratio", "v_hat_staleness")
+    }
+    traces = [
+        {**_line(run, steps, values), "axis": axis}
+        for axis, lines in enumerate(series.values(), start=1)
+        for run, steps, values in lines
+        if steps.size
+    ]
     if not traces:
         return None
+    is_log = {field: is_logarithmic(field, (values for _, _, values in lines)) for field, lines in series.items()}
     axes = [
-        {"title": "sharpness ratio S", "log": _is_wide(traces), "edge": 1.0, "from_zero": True},
-        {"title": "staleness of v̂", "log": True},
+        {"title": "sharpness ratio S", "log": is_log["sharpness_ratio"], "edge": 1.0, "from_zero": True},
+        {"title": "staleness of v̂", "log": is_log["v_hat_staleness"]},
     ]
     return {"id": "stability", "traces": traces, "axes": axes, "x": "step", "caption": STABILITY_CAPTION}
 
@@ -153,12 +157,6 @@ def _line(run: Run, steps: NDArray[np.float64], values: NDArray[np.float64]) -> 
         "x": [int(step) for step in steps],
         "y": [float(f"{value:.5g}") if np.isfinite(value) else None for value in values],
     }
-
-
-def _is_wide(traces: Sequence[dict[str, Any]]) -> bool:
-    """Whether S runs so far over its edge that a linear axis would flatten everything near it."""
-    readings = [value for trace in traces if trace["axis"] == 1 for value in trace["y"] if value is not None]
-    return bool(readings) and max(readings) > WIDE
 
 
 def _spike_marks(run: Run) -> dict[str, Any] | None:
