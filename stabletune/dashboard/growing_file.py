@@ -1,4 +1,4 @@
-"""A JSON Lines file that others append to: each time only what is new is read."""
+"""A JSON Lines file that others append to: each time only what is new is read, and a digest of it all is kept."""
 
 from __future__ import annotations
 
@@ -6,45 +6,57 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 
-class GrowingFile:
-    """The objects of its whole lines so far, each as ``keep`` leaves it; a file that was replaced is read anew.
+class Digest(Protocol):
+    """What is kept of the lines of a file."""
 
-    A line that is no JSON object, or that ``keep`` cannot use (KeyError, TypeError, ValueError), is left out.
+    def add(self, line: dict[str, Any]) -> None:
+        """Take in one line; KeyError, TypeError and ValueError say that it is of another kind."""
+
+
+D = TypeVar("D", bound=Digest)
+
+
+class GrowingFile(Generic[D]):
+    """The digest of a file's whole lines so far; a file that was replaced is read anew, into another digest.
+
+    A line that is no JSON object, or that the digest cannot use, is left out.
 
     Args:
         path: of the file, which need not be there yet.
-        keep: what of an object is kept in memory.
+        empty: a digest of no lines.
     """
 
-    def __init__(self, path: Path, keep: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, path: Path, empty: Callable[[], D]) -> None:
         self.path = path
-        self._keep = keep
-        self._lines: list[dict[str, Any]] = []
+        self._empty = empty
+        self._digest = empty()
         self._read_to = 0
         self._inode = 0
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Every line so far; none where there is no file."""
+    def read(self) -> D:
+        """The digest of every line so far; an empty one where there is no file."""
         if not self.path.is_file():
-            self._lines, self._read_to = [], 0
-            return []
+            self._digest, self._read_to = self._empty(), 0
+            return self._digest
         with self.path.open("rb") as file:
             status = os.fstat(file.fileno())
             if status.st_ino != self._inode or status.st_size < self._read_to:
-                self._lines, self._read_to, self._inode = [], 0, status.st_ino
+                self._digest, self._read_to, self._inode = self._empty(), 0, status.st_ino
             file.seek(self._read_to)
-            whole, _, _ = file.read().rpartition(b"\n")
-        if whole:
-            self._read_to += len(whole) + 1
-            self._lines += [kept for line in whole.split(b"\n") if (kept := self._parsed(line)) is not None]
-        return self._lines
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read_to += len(line)
+                self._take_in(line)
+        return self._digest
 
-    def _parsed(self, line: bytes) -> dict[str, Any] | None:
+    def _take_in(self, line: bytes) -> None:
         try:
             found = json.loads(line)
-            return self._keep(found) if isinstance(found, dict) else None
+            if isinstance(found, dict):
+                self._digest.add(found)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-            return None
+            return

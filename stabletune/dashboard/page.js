@@ -27,14 +27,18 @@
     });
   };
 
-  const draw = (id, runs, edge) => {
+  const marksOf = (run) => ({x: run.spikes[0], y: run.spikes[1], name: "spiked", mode: "markers",
+    marker: {size: 9, symbol: "triangle-up", color: color("stopped"), line: {width: 1, color: color("ground")}}});
+
+  const draw = (id, runs, {log, edge}) => {
     const traces = runs.map((run) => ({x: run[id][0], y: run[id][1], name: run.label.replace(/[<>&]/g, ""),
       mode: run[id][0].length < 80 ? "lines+markers" : "lines", line: {width: 1.3}, marker: {size: 4}}));
+    if (id === "loss") traces.push(...runs.filter((run) => run.spikes?.[0].length).map(marksOf));
     const axis = {gridcolor: color("line"), zeroline: false};
     const layout = {margin: {l: 60, r: 10, t: 10, b: 40}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: {color: color("text")}, showlegend: true, legend: {orientation: "h", yanchor: "bottom", y: 1.02, entrywidth: 200}, uirevision: "kept",
-      xaxis: {...axis, title: {text: "step"}}, yaxis: {...axis, type: edge ? "-" : "log"},
-      shapes: edge ? [{type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: {color: color("edge"), dash: "dash"}}] : []};
+      xaxis: {...axis, title: {text: "step"}}, yaxis: {...axis, type: log ? "log" : "linear", uirevision: log},
+      shapes: edge ? [{type: "line", xref: "paper", x0: 0, x1: 1, y0: edge, y1: edge, line: {color: color("edge"), dash: "dash"}}] : []};
     Plotly.react(id, traces, layout, {displayModeBar: false, responsive: true});
   };
 
@@ -50,9 +54,7 @@
     byId("outcome").textContent = state.outcome ?? "";
     byId("settings").textContent = state.recommended ? Object.entries(state.recommended)
       .filter(([, value]) => typeof value !== "object").map(([name, value]) => `${name} ${shown(value)}`).join(", ") : "";
-    draw("loss", state.runs, false);
-    draw("sharpness_ratio", state.runs, true);
-    draw("v_hat_staleness", state.runs, false);
+    Object.entries(state.axes).forEach(([id, axis]) => draw(id, state.runs, axis));
     byId("alerts-section").hidden = state.alerts.length === 0;
     fill(byId("alerts"), state.alerts, ["step", "level", "message"]);
     byId("decisions-section").hidden = state.decisions.length === 0;

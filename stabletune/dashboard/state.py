@@ -5,32 +5,42 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stabletune.dashboard.digests import (
+    CURVES,
+    NEWEST_ROWS,
+    POINTS,
+    SIGNALS,
+    AlertsDigest,
+    DecisionsDigest,
+    MeasurementsDigest,
+)
 from stabletune.dashboard.growing_file import GrowingFile
 from stabletune.errors import OutputFolderError
 from stabletune.records import ALERTS_FILE, GUARD_FILE, MEASUREMENTS_FILE, finite_or_none
 from stabletune.results.curves import Curves
+from stabletune.results.report.axes import is_logarithmic
 from stabletune.results.report.downsampling import downsample
 from stabletune.results.store import RunFolder
 
-NEWEST_RUNS, NEWEST_ROWS, POINTS = 6, 200, 600
-SIGNALS = ("sharpness_ratio", "v_hat_staleness")
+NEWEST_RUNS = 6
+EDGES = {"sharpness_ratio": 1.0}
 
 
 class StateReader:
-    """Reads one folder, again and again; of a training's files only what is new."""
+    """Reads one folder, again and again; of a training's files only what is new, in bounded memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._measurements = GrowingFile(path / MEASUREMENTS_FILE, _kept_of_measurement)
-        self._alerts = GrowingFile(path / ALERTS_FILE, _kept_of_alert)
-        self._decisions = GrowingFile(path / GUARD_FILE, _kept_of_decision)
+        self._measurements = GrowingFile(path / MEASUREMENTS_FILE, MeasurementsDigest)
+        self._alerts = GrowingFile(path / ALERTS_FILE, AlertsDigest)
+        self._decisions = GrowingFile(path / GUARD_FILE, DecisionsDigest)
 
     def read(self) -> dict[str, Any]:
         """The state of a search, or of a watched training.
@@ -50,19 +60,19 @@ class StateReader:
         )
 
     def _training(self) -> dict[str, Any]:
-        lines, alerts = self._measurements.lines(), self._alerts.lines()
-        run: dict[str, Any] = {"label": self._path.name}
-        for name in ("loss", *SIGNALS):
-            run[name] = _thinned([(line["step"], line[name]) for line in lines if line[name] is not None])
+        measured, alerts = self._measurements.read(), self._alerts.read()
+        run: dict[str, Any] = {"label": self._path.name, "spikes": alerts.spikes.columns()}
+        run.update((name, series.columns()) for name, series in measured.curves.items())
         return {
             "kind": "training",
             "name": self._path.name,
-            "step": lines[-1]["step"] if lines else None,
-            "level": alerts[-1]["level"] if alerts else "calm",
+            "step": measured.step,
+            "level": alerts.level,
             "runs": [run],
+            "axes": _axes([run]),
             "rows": [],
-            "alerts": list(reversed(alerts))[:NEWEST_ROWS],
-            "decisions": list(reversed(self._decisions.lines()))[:NEWEST_ROWS],
+            "alerts": list(alerts.newest),
+            "decisions": list(self._decisions.read().newest),
         }
 
 
@@ -79,9 +89,13 @@ def _search(folder: RunFolder) -> dict[str, Any]:
         (row["candidate"], row["seed"], f"{row['purpose']} {row['candidate']}, seed {row['seed']}")
         for row in proofs[-NEWEST_RUNS:]
     ]
-    runs = [(label, folder.curves(number, seed=seed)) for number, seed, label in newest]
+    curves = [(label, folder.curves(number, seed=seed)) for number, seed, label in newest]
     recommendation = folder.recommendation()
     running = _running(folder)
+    runs = [
+        *[_curves(label, found) for label, found in curves if found is not None],
+        *map(_curves_of_running, running),
+    ]
     return {
         "kind": "search",
         "n_running": len(running),
@@ -96,13 +110,18 @@ def _search(folder: RunFolder) -> dict[str, Any]:
             *map(_brief_of_running, running),
             *[_brief(row) for row in reversed([*trials, *proofs][-NEWEST_ROWS:])],
         ],
-        "runs": [
-            *[_curves(label, curves) for label, curves in runs if curves is not None],
-            *map(_curves_of_running, running),
-        ],
+        "runs": runs,
+        "axes": _axes(runs),
         "alerts": [],
         "decisions": [],
     }
+
+
+def _axes(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """How each chart is drawn, by the rule that the report has."""
+    drawn = {name: [run[name][1] for run in runs] for name in CURVES}
+    drawn["loss"] += [run["spikes"][1] for run in runs if "spikes" in run]
+    return {name: {"log": is_logarithmic(name, lines), "edge": EDGES.get(name)} for name, lines in drawn.items()}
 
 
 def _curves(label: str, curves: Curves) -> dict[str, Any]:
@@ -163,21 +182,3 @@ def _curves_of_running(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _label(run: Mapping[str, Any]) -> str:
     return f"{'trial' if run['purpose'] == 'search' else run['purpose']} {run['trial']}, seed {run['seed']}"
-
-
-def _kept_of_measurement(line: dict[str, Any]) -> dict[str, Any]:
-    return {"step": int(line["step"]), **{name: _number_or_none(line.get(name)) for name in ("loss", *SIGNALS)}}
-
-
-def _kept_of_alert(line: dict[str, Any]) -> dict[str, Any]:
-    return {"step": int(line["step"]), "level": str(line["level"]), "message": str(line.get("message", ""))}
-
-
-def _kept_of_decision(line: dict[str, Any]) -> dict[str, Any]:
-    numbers = ("lr_scale", "beta2_cap", "gradient_scale", "sharpness_ratio")
-    texts = {name: str(line.get(name, "")) for name in ("mode", "reason")}
-    return {"step": int(line["step"]), **texts, **{name: _number_or_none(line.get(name)) for name in numbers}}
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -13,6 +14,8 @@ SECONDS_BETWEEN_WRITES = 2.0
 MOST_POINTS = 400
 
 Key = tuple[str, int, int]
+Point = list[Any]  # step, loss, sharpness ratio, staleness
+LOSS, RATIO = 1, 2
 _log = logging.getLogger("stabletune")
 
 
@@ -55,7 +58,7 @@ class RunsUnderWay:
         run["step"] = progress.step
         run["points"].append([progress.step, progress.loss, progress.sharpness_ratio, progress.v_hat_staleness])
         if len(run["points"]) > MOST_POINTS:
-            run["points"] = run["points"][::2]
+            run["points"] = _halved(run["points"])
         self._write()
 
     def end(self, spec: TrialSpec) -> None:
@@ -73,3 +76,20 @@ class RunsUnderWay:
                 if not self._has_failed:
                     self._has_failed = True
                     _log.warning("stabletune: the dashboard does not see runs under way: %s", error)
+
+
+def _halved(points: list[Point]) -> list[Point]:
+    """The first and the last, and of each four between them those of the largest loss and S: no peak vanishes."""
+    first, *between, last = points
+    kept = [first]
+    for start in range(0, len(between), 4):
+        four = between[start : start + 4]
+        tops = {max(range(len(four)), key=lambda at: _height(four[at][column])) for column in (LOSS, RATIO)}
+        kept += [four[at] for at in sorted(tops)]
+    return [*kept, last]
+
+
+def _height(value: float | None) -> float:
+    if value is None:
+        return -math.inf
+    return value if math.isfinite(value) else math.inf

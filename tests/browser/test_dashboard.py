@@ -119,6 +119,43 @@ def test_a_watched_training_shows_its_curve_and_its_alerts_and_runs_no_html(open
         assert said == []
 
 
+def drawn_heights(page):
+    """The values of the loss that lie on the axis as it is drawn, and its type."""
+    return page.evaluate(
+        """() => {
+            const chart = document.getElementById("loss"), axis = chart._fullLayout.yaxis;
+            const values = chart._fullData.flatMap((trace) => [...trace.y]);
+            return [axis.type, values.filter((value) => Number.isFinite(axis.c2p(axis.d2c(value))))];
+        }"""
+    )
+
+
+def test_losses_at_and_below_zero_are_drawn(open_page, tmp_path):
+    path = tmp_path / "measurements.jsonl"
+    path.write_text("".join(json.dumps({"step": step, "loss": 5.0 - step}) + "\n" for step in range(1, 5)))
+    with served(tmp_path) as address:
+        page, said, _ = open_page(address)
+        expect(page.locator("#loss .points path")).to_have_count(4)
+        assert drawn_heights(page) == ["log", [4.0, 3.0, 2.0, 1.0]]
+        with path.open("a") as file:
+            file.write("".join(json.dumps({"step": step, "loss": 5.0 - step}) + "\n" for step in range(5, 9)))
+        expect(page.locator("#loss .points path")).to_have_count(8)
+        assert drawn_heights(page) == ["linear", [4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0]]
+        assert said == []
+
+
+def test_spikes_that_were_alerted_are_marked_on_the_loss(open_page, tmp_path):
+    sink = FolderSink(tmp_path)
+    for step in (10, 20):
+        sink.observe(step, 2.0, None)
+    sink(alert(15))
+    with served(tmp_path) as address:
+        page, said, _ = open_page(address)
+        expect(page.locator("#loss .legendtext").last).to_have_text("spiked")
+        expect(page.locator("#loss .points path")).to_have_count(3)
+        assert said == []
+
+
 def test_a_last_line_that_is_half_written_is_left_out(tmp_path):
     FolderSink(tmp_path)(alert(3))
     with pytest.raises(FileExistsError, match="must not hold another training's files"):

@@ -61,6 +61,17 @@ def test_a_long_run_keeps_few_points_from_its_first_to_its_last(folder):
     assert (points[0][0], points[-1][0]) == (1, 3 * MOST_POINTS - 1)
 
 
+def test_a_peak_of_a_long_run_stays(folder):
+    runs, spec = RunsUnderWay(folder, seconds=0.0), make_spec(0)
+    runs.start(spec)
+    for step in range(1, 5 * MOST_POINTS):
+        loss, ratio = 9.0 if step == 124 else 1.0 / step, 1.5 if step == 332 else 0.5
+        runs.report(progress(spec, step, loss=loss, sharpness_ratio=ratio))
+    points = folder.running()["runs"][0]["points"]
+    assert {124, 332} <= {point[0] for point in points}
+    assert [point[0] for point in points] == sorted({point[0] for point in points})
+
+
 def test_between_two_writes_there_is_time(folder):
     runs, spec = RunsUnderWay(folder, seconds=3600.0), make_spec(0)
     runs.start(spec)
