@@ -23,7 +23,15 @@ from stabletune.errors import ResourceError, StabletuneError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _log = logging.getLogger("stabletune")
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def build_app(folder: Path, *, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
@@ -38,19 +46,20 @@ def build_app(folder: Path, *, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     page, script = ((resources / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
 
     def text(content: str, kind: str) -> Response:
-        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
-        return Response(content, media_type=kind, headers=headers)
+        return Response(content, media_type=kind, headers=HEADERS)
 
     reader = StateReader(folder)
 
     def state(request: Request) -> Response:
         try:
-            return JSONResponse(reader.read())
+            return JSONResponse(reader.read(), headers=HEADERS)
         except StabletuneError as error:
-            return JSONResponse({"error": str(error)}, status_code=503)
+            return JSONResponse({"error": str(error)}, status_code=503, headers=HEADERS)
         except Exception as error:  # files of others: the page says so and asks again
             _log.exception("stabletune: %s cannot be shown", folder)
-            return JSONResponse({"error": f"{folder}: {type(error).__name__}: {error}"}, status_code=503)
+            return JSONResponse(
+                {"error": f"{folder}: {type(error).__name__}: {error}"}, status_code=503, headers=HEADERS
+            )
 
     return Starlette(
         routes=[

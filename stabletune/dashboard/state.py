@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stabletune.dashboard.confinement import refuse_links_out
 from stabletune.dashboard.digests import (
     CURVES,
     NEWEST_ROWS,
@@ -23,13 +24,24 @@ from stabletune.dashboard.digests import (
 from stabletune.dashboard.growing_file import GrowingFile
 from stabletune.errors import OutputFolderError
 from stabletune.records import ALERTS_FILE, GUARD_FILE, MEASUREMENTS_FILE, finite_or_none
-from stabletune.results.curves import Curves
+from stabletune.results.curves import EPISODES, LOSSES, Curves
 from stabletune.results.report.axes import is_logarithmic
 from stabletune.results.report.downsampling import downsample
 from stabletune.results.store import RunFolder
 
 NEWEST_RUNS = 6
 EDGES = {"sharpness_ratio": 1.0}
+FILES_OF_A_SEARCH = (
+    "config.yaml",
+    "trials",
+    "trials.csv",
+    "confirmations.csv",
+    "running.json",
+    "analysis.json",
+    "recommended.yaml",
+)
+FILES_OF_A_TRAINING = (MEASUREMENTS_FILE, ALERTS_FILE, GUARD_FILE)
+FILES_OF_A_RUN = (LOSSES, MEASUREMENTS_FILE, EPISODES)
 
 
 class StateReader:
@@ -46,9 +58,10 @@ class StateReader:
         """The state of a search, or of a watched training.
 
         Raises:
-            OutputFolderError: the folder is neither, or a file in it is not as it was written.
+            OutputFolderError: the folder is neither, or a file in it is not as it was written or a link out of it.
         """
         with self._lock:
+            refuse_links_out(self._path, (self._path / name for name in FILES_OF_A_SEARCH + FILES_OF_A_TRAINING))
             folder = RunFolder(self._path)
             if folder.exists():
                 return dict(finite_or_none(_search(folder)))
@@ -89,6 +102,8 @@ def _search(folder: RunFolder) -> dict[str, Any]:
         (row["candidate"], row["seed"], f"{row['purpose']} {row['candidate']}, seed {row['seed']}")
         for row in proofs[-NEWEST_RUNS:]
     ]
+    for number, seed, _ in newest:
+        refuse_links_out(folder.path, (folder.run_path(number, seed=seed) / name for name in FILES_OF_A_RUN))
     curves = [(label, folder.curves(number, seed=seed)) for number, seed, label in newest]
     recommendation = folder.recommendation()
     running = _running(folder)

@@ -1,39 +1,22 @@
 """The dashboard in a real browser, over files that grow while it is open."""
 
-import contextlib
 import json
 import os
 import socket
-import threading
-import urllib.error
 import urllib.request
 
 import pytest
-import uvicorn
 from playwright.sync_api import expect
 
 from stabletune import StabilityAlerts, StabilityMonitor
-from stabletune.dashboard.server import build_app, serve
+from stabletune.dashboard.server import serve
 from stabletune.dashboard.state import read_state
 from stabletune.errors import OutputFolderError, ResourceError
 from stabletune.monitor.alerts.folder_sink import FolderSink
 from stabletune.records import Alert
+from tests.dashboard.serving import served
 from tests.results.report.studies import finished_study, unfinished_study, write_trials
-
-
-@contextlib.contextmanager
-def served(folder):
-    """The dashboard of a folder on a free port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(build_app(folder), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+from tests.results.runs import make_result, make_spec
 
 
 def alert(step, message="step 5: <img src=x onerror=\"document.title='caught'\">"):
@@ -130,6 +113,64 @@ def drawn_heights(page):
     )
 
 
+TRAP = "<img src=x onerror=\"document.title='caught'\"><script src=x>"
+
+
+def assert_nothing_ran(page, said, asked, address):
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    assert page.title() != "caught"
+    assert said == []
+    assert all(request.startswith(address) or request.startswith("data:") for request in asked)
+
+
+def test_markup_in_the_names_and_reasons_of_a_search_is_text(open_page, tmp_path):
+    folder = unfinished_study(tmp_path / "run", n_trials=1)
+    folder.write_config({**folder.config(), "name": TRAP})
+    folder.record(make_result(make_spec(1), status="failed", reason=TRAP, objective=None))
+    folder.write_analysis({"outcome": TRAP})
+    run = {"purpose": TRAP, "trial": TRAP, "seed": TRAP, "lr": TRAP, "beta2": TRAP, "step": TRAP, "steps": TRAP}
+    folder.write_running({"runs": [{**run, "points": [[1, 2.0, None, None]]}]})
+    with served(tmp_path / "run") as address:
+        page, said, asked = open_page(address)
+        expect(page.locator("#rows tbody tr")).to_have_count(3)
+        expect(page.locator("#loss .legendtext")).to_have_count(3)
+        for place in ("#name", "#outcome", "#rows"):
+            assert TRAP in page.locator(place).inner_text()
+        assert_nothing_ran(page, said, asked, address)
+
+
+def test_markup_in_a_training_s_folder_alerts_and_decisions_is_text(open_page, tmp_path):
+    path = tmp_path / TRAP
+    sink = FolderSink(path)
+    sink.observe(10, 2.0, None)
+    for name, line in (
+        ("alerts.jsonl", {"step": 1, "level": TRAP, "message": TRAP}),
+        ("guard.jsonl", {"step": 1, "mode": TRAP, "reason": TRAP}),
+    ):
+        (path / name).write_text(json.dumps(line) + "\n")
+    with served(path) as address:
+        page, said, asked = open_page(address)
+        expect(page.locator("#loss .legendtext")).to_have_count(1)
+        for place in ("#progress", "#alerts", "#decisions"):
+            assert TRAP in page.locator(place).inner_text()
+        assert page.locator("#name").inner_text() == path.name
+        assert page.title() == f"{path.name} · stabletune"
+        assert_nothing_ran(page, said, asked, address)
+
+
+def test_markup_in_an_error_is_text(open_page, tmp_path):
+    folder = unfinished_study(tmp_path / "run", n_trials=1)
+    folder.write_running({"runs": [TRAP]})
+    (tmp_path / "run").rename(tmp_path / TRAP)
+    with served(tmp_path / TRAP) as address:
+        page, _, asked = open_page(address)
+        expect(page.locator("#progress")).to_contain_text("must list runs as a search writes them")
+        assert "<img src=x" in page.locator("#progress").inner_text()
+        said = []  # the browser's own word on an answer of 503
+        assert_nothing_ran(page, said, asked, address)
+
+
 def test_losses_at_and_below_zero_are_drawn(open_page, tmp_path):
     path = tmp_path / "measurements.jsonl"
     path.write_text("".join(json.dumps({"step": step, "loss": 5.0 - step}) + "\n" for step in range(1, 5)))
@@ -167,20 +208,6 @@ def test_a_last_line_that_is_half_written_is_left_out(tmp_path):
     assert state["runs"][0]["loss"] == [[10.0, 20.0], [2.0, 1.0]]
     assert state["level"] == "spiked"
     json.dumps(state, allow_nan=False)
-
-
-def test_it_answers_under_no_other_name_and_gives_no_other_file(tmp_path):
-    unfinished_study(tmp_path / "run", n_trials=1)
-    with served(tmp_path / "run") as address:
-        for request in (
-            urllib.request.Request(address, headers={"Host": "evil.example"}),
-            urllib.request.Request(address + "../config.yaml"),
-            urllib.request.Request(address + "%2e%2e/config.yaml"),
-            urllib.request.Request(address + "trials/0000/losses.npy"),
-        ):
-            with pytest.raises(urllib.error.HTTPError) as caught:
-                urllib.request.urlopen(request)
-            assert caught.value.code in (400, 404)
 
 
 def test_a_folder_that_vanishes_is_said_and_the_page_goes_on(open_page, tmp_path):
