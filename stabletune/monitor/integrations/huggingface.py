@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from stabletune.errors import MeasurementError
 from stabletune.monitor.integrations.watch import Watch
+from stabletune.signals.gradient_norm import coming_gradient_norm
 
 _SAVED_AS = "stabletune_guard"
 _log = logging.getLogger("stabletune")
@@ -55,6 +56,8 @@ class StabilityCallback(TrainerCallback):
     the processes where the model takes ``num_items_in_batch``. S takes its curvature from that L, and v̂ from the
     gradient averaged over all. A guard would act in one process only, and is refused there.
 
+    Where the Trainer clips (``max_grad_norm``), the gradient's size is taken before it does.
+
     A guard's state is in the checkpoints' ``trainer_state.json``, and a resumed training goes on from it. A Trainer
     that splits its batches over several GPUs in one process (``torch.nn.DataParallel``) is not measured.
     """
@@ -64,6 +67,7 @@ class StabilityCallback(TrainerCallback):
         self._kept: list[_MicroBatch] = []
         self._hook: Any = None
         self._scaler: Any = None
+        self._clipped: torch.optim.Optimizer | None = None
         self._is_measuring = False
         self._has_said_why_not = False
 
@@ -82,7 +86,9 @@ class StabilityCallback(TrainerCallback):
             return
         optimizer = parts["optimizer"]
         self._scaler = getattr(optimizer, "scaler", None)
-        self.begin(parts["model"], getattr(optimizer, "optimizer", optimizer), start_step=state.global_step)
+        bare = getattr(optimizer, "optimizer", optimizer)
+        self._clipped = bare if args.max_grad_norm and args.max_grad_norm > 0 else None
+        self.begin(parts["model"], bare, start_step=state.global_step)
         self._restore_guard(state)
         self._hook = parts["model"].register_forward_hook(_Forward(self), with_kwargs=True)
 
@@ -138,6 +144,18 @@ class StabilityCallback(TrainerCallback):
             exact = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32))
             scale = 1.0 if self._scaler is None else self._scaler.scale(torch.ones_like(exact))
             batch.gradients.append(exact / scale)
+            if self._clipped is not None:
+                # once the pass is over: twice, as the processes' gradients are averaged by what was put off before
+                _at_the_end_of_the_pass(lambda: _at_the_end_of_the_pass(self._note_norm))
+
+    def _note_norm(self) -> None:
+        """Note the size of the gradient that the micro-batches so far have made, before Trainer clips it."""
+        with self._ending_at_an_error():
+            monitor = self.watch.monitor
+            if self._clipped is None or monitor is None:
+                return
+            scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+            monitor.note_gradient_norm(coming_gradient_norm(self._clipped) / scale)
 
     @contextlib.contextmanager
     def _ending_at_an_error(self) -> Iterator[None]:
@@ -163,7 +181,7 @@ class StabilityCallback(TrainerCallback):
     def _detach(self) -> None:
         if self._hook is not None:
             self._hook.remove()
-        self._hook, self._scaler, self._kept = None, None, []
+        self._hook, self._scaler, self._clipped, self._kept = None, None, None, []
 
 
 class _Forward:
@@ -182,6 +200,11 @@ class _Forward:
 class _NoHook:
     def __call__(self, model: torch.nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
         return
+
+
+def _at_the_end_of_the_pass(action: Callable[[], None]) -> None:
+    """Put off until the backward pass that is under way has left its gradients in ``p.grad``."""
+    torch.autograd.Variable._execution_engine.queue_callback(action)
 
 
 def _loss_of(outputs: Any) -> torch.Tensor | None:

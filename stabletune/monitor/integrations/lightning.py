@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from stabletune.errors import MeasurementError
 from stabletune.monitor.integrations.watch import Watch
+from stabletune.signals.gradient_norm import coming_gradient_norm
 
 _log = logging.getLogger("stabletune")
 
@@ -101,8 +102,17 @@ class StabilityCallback(Callback):
 
         trainer.should_stop |= self.take(losses, closure)
 
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Note the size of the gradient before it is clipped."""
+        if self._is_attached and self.watch.monitor is not None and trainer.gradient_clip_val:
+            self.watch.monitor.note_gradient_norm(coming_gradient_norm(optimizer))
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Detach."""
+        self.watch.end()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Detach, and let the sinks post what they have."""
         self.watch.end()
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ ACROSS = "by the tokens of all processes"
 OWN = "by the tokens of each process"
 MEANS = "by the means of micro-batches"
 CASES = (GPT2, ACROSS, OWN, MEANS)
+CLIPPED, LIMIT = "clipped", 1e-3
 
 
 class Ragged(torch.utils.data.Dataset):
@@ -71,13 +72,29 @@ def model_of(case):
     )
 
 
+class Norms:
+    """A sink that takes down, at each step, the gradient norm that the alerts go by."""
+
+    def __init__(self):
+        self.norms = []
+
+    def __call__(self, alert):
+        pass
+
+    def observe(self, step, loss, reading):
+        self.norms.append(self.watch.monitor.notes.gradient_norm())
+
+
 class Records(Trainer):
     """Keeps what each micro-batch of each step was, and by how many tokens its losses were divided."""
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.seen.setdefault(self.state.global_step, []).append({name: x.clone() for name, x in inputs.items()})
         self.n_items[self.state.global_step] = num_items_in_batch
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        held = [p.grad.reshape(-1) for p in model.parameters() if p.grad is not None]
+        self.norms[self.state.global_step] = float(torch.cat(held).norm())  # of the last micro-batch of a step: of all
+        return loss
 
 
 class RecordsScaled(Records):
@@ -90,7 +107,9 @@ class RecordsScaled(Records):
 
 def run(case, folder, kind=Records, **options):
     """Train; what this process has seen, read and ended with."""
-    callback = StabilityCallback(every=1)
+    seen = Norms()
+    callback = StabilityCallback(every=1, sinks=[seen])
+    seen.watch = callback.watch
     given = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 2}
     quiet = {"report_to": [], "save_strategy": "no", "logging_strategy": "no", "use_cpu": True, "disable_tqdm": True}
     plain = {"learning_rate": LR, "lr_scheduler_type": "constant", "max_grad_norm": 0.0, "weight_decay": 0.0}
@@ -98,11 +117,12 @@ def run(case, folder, kind=Records, **options):
     arguments = TrainingArguments(str(folder), **quiet | plain | given | options)
     data = Ragged(40 if case == GPT2 else 3)
     trainer = kind(model=model_of(case), args=arguments, train_dataset=data, callbacks=[callback])
-    trainer.seen, trainer.n_items = {}, {}
+    trainer.seen, trainer.n_items, trainer.norms = {}, {}, {}
     trainer.train()
     weights = torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters()])
     readings = [(reading.loss, reading.sharpness_ratio) for reading in callback.watch.readings]
-    return {"seen": trainer.seen, "n_items": trainer.n_items, "readings": readings, "weights": weights}
+    raw = {"norms": list(trainer.norms.values()), "noted": seen.norms}
+    return {"seen": trainer.seen, "n_items": trainer.n_items, "readings": readings, "weights": weights} | raw
 
 
 def replay(case, ranks):
@@ -144,5 +164,6 @@ def _sum_over_tokens(model, case, input_ids, labels):
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     found = {each: run(each, target / "out") for each in CASES}
+    found[CLIPPED] = run(ACROSS, target / "out", max_grad_norm=LIMIT)
     torch.save(found, target / f"rank{torch.distributed.get_rank()}.pt")
     torch.distributed.destroy_process_group()

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.monitor.integrations.ragged_runs import ACROSS, CASES, GPT2, RecordsScaled, replay, run
+from tests.monitor.integrations.ragged_runs import (
+    ACROSS,
+    CASES,
+    CLIPPED,
+    GPT2,
+    LIMIT,
+    Records,
+    RecordsScaled,
+    replay,
+    run,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,6 +49,15 @@ def test_the_factor_of_a_gradscaler_enters_neither_loss_nor_s(tmp_path):
     assert_read_as_replayed(ACROSS, run(ACROSS, tmp_path, kind=RecordsScaled))
 
 
+@pytest.mark.parametrize("kind", [Records, RecordsScaled])
+def test_where_a_trainer_clips_the_gradient_is_taken_as_it_was_before(tmp_path, kind):
+    result = run(ACROSS, tmp_path, kind=kind, max_grad_norm=LIMIT)
+    scale = 1.0 if kind is Records else 1024.0
+    assert min(result["noted"]) > 10 * LIMIT
+    assert result["noted"][:2] == pytest.approx([norm / scale for norm in result["norms"][:2]], rel=1e-5)
+    assert len(result["noted"]) == len(result["norms"])
+
+
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
@@ -57,3 +76,11 @@ def test_of_two_processes_the_first_reads_loss_and_s_of_its_share_of_what_both_t
     assert not torch.equal(first["seen"][0][0]["input_ids"], second["seen"][0][0]["input_ids"])
     assert second["readings"] == []
     assert_read_as_replayed(case, first, second)
+
+
+@pytest.mark.slow
+def test_of_two_processes_that_clip_the_first_takes_the_gradient_averaged_over_both(two_processes):
+    first, second = (rank[CLIPPED] for rank in two_processes)
+    assert first["norms"] == pytest.approx(second["norms"], rel=1e-6)
+    assert min(first["noted"]) > 10 * LIMIT
+    assert first["noted"] == pytest.approx(first["norms"], rel=1e-5)

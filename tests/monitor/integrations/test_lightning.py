@@ -6,8 +6,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torchmetrics import CatMetric, MeanMetric, SumMetric
 
+from stabletune import StabilityGuard
 from stabletune.errors import MeasurementError
 from stabletune.monitor.integrations.lightning import StabilityCallback
+from stabletune.signals.gradient_norm import coming_gradient_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -119,6 +121,55 @@ def test_steps_are_counted_on_after_a_checkpoint_and_its_guard_serves_one_traini
     third = trainer_of(tmp_path, [again, peek], max_steps=1)
     third.fit(Regression(lr=2.0), loader())
     assert peek.state["n_steps"] == 0
+
+
+class TakesNorms(Callback):
+    """The gradient's norm before Lightning clips it, and the one that the watch goes by after the step."""
+
+    def __init__(self, watch):
+        self.watch, self.raw, self.noted = watch, [], []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.raw.append(coming_gradient_norm(optimizer))
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if len(self.noted) < trainer.global_step:
+            self.noted.append(self.watch.monitor.notes.gradient_norm())
+
+
+def test_where_lightning_clips_the_gradient_is_taken_as_it_was_before(tmp_path):
+    callback = StabilityCallback(every=6)
+    norms = TakesNorms(callback.watch)
+    fit(tmp_path, [callback, norms], gradient_clip_val=1e-3, accumulate_grad_batches=2)
+    assert min(norms.raw) > 0.01
+    assert norms.noted == pytest.approx(norms.raw, rel=1e-5)
+
+
+class Breaks(Regression):
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 5:
+            raise RuntimeError("out of memory")
+        return super().training_step(batch, batch_idx)
+
+
+class Closed:
+    def __init__(self):
+        self.n_closed = 0
+
+    def __call__(self, alert):
+        pass
+
+    def close(self):
+        self.n_closed += 1
+
+
+def test_a_training_that_raises_closes_the_sinks_and_gives_back_what_the_guard_holds(tmp_path):
+    sink = Closed()
+    callback = StabilityCallback(sinks=[sink], guard="act")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(tmp_path, [callback], module=Breaks())
+    assert sink.n_closed == 1
+    StabilityGuard(callback.watch.monitor)  # which an optimizer that has one still would refuse
 
 
 def test_two_optimizers_are_refused(tmp_path):
