@@ -114,9 +114,14 @@ class StabilityCallback(TrainerCallback):
         def closure() -> torch.Tensor:
             return torch.stack([batch.loss_again(model) for batch in kept]).sum()
 
+        losses: list[torch.Tensor] = []
+        with self._ending_at_an_error():
+            losses = [batch.loss * batch.share for batch in kept]
+        if not losses:
+            return
         self._is_measuring = True
         try:
-            control.should_training_stop |= self.take([batch.loss * batch.share for batch in kept], closure)
+            control.should_training_stop |= self.take(losses, closure)
         finally:
             self._is_measuring = False
         if self.watch.guard is not None:
