@@ -68,6 +68,45 @@ def search(
 
 
 @app.command()
+def submit(
+    config: ConfigArgument,
+    address: Annotated[str, typer.Option(metavar="URL", help="The head's dashboard: http://HEAD:8265.")],
+    output: Annotated[Optional[Path], typer.Option(help="Output folder here, in place of the config's.")] = None,  # noqa: UP045
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the job, or the search, of the output folder.")
+    ] = False,
+    job_: Annotated[Optional[str], typer.Option("--job", metavar="ID", help="Come back to this job.")] = None,  # noqa: UP045
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the recommendation as one JSON object.")] = False,
+) -> None:
+    """Search on a Ray cluster, as a job; its files are sent, and its results fetched."""
+    with _errors_as_exit_codes():
+        from stabletune.submission.submit import submit as run_submission
+
+        def show(text: str) -> None:
+            if not quiet:
+                print(text, end="", file=sys.stderr, flush=True)
+
+        ended = run_submission(
+            config, address=address, output=output, resume=resume, job_id=job_, overrides=set_ or (), show=show
+        )
+        if ended.result is None:
+            _fail(ended.message, ended.exit_code, ended.last_lines if quiet else None)
+        _print_result(ended.result, as_json=as_json)
+        raise typer.Exit(ended.exit_code)
+
+
+@app.command(hidden=True)
+def job(step: str, job_id: str) -> None:
+    """What the jobs of `submit` do on the cluster beside their search: take-up or hand-out."""
+    with _errors_as_exit_codes():
+        from stabletune.submission.on_head import run_step
+
+        print(run_step(step, job_id))
+
+
+@app.command()
 def trial(
     config: ConfigArgument,
     param: Annotated[Optional[list[str]], typer.Option(metavar="NAME=VALUE", help="A hyperparameter.")] = None,  # noqa: UP045
@@ -221,6 +260,8 @@ def _errors_as_exit_codes(interrupted: str = "interrupted.") -> Iterator[None]:
         _fail(error, MISTAKE, error.traceback)
     except errors.FailedTrials as error:
         _fail(error, FAILED, error.traceback)
+    except errors.JobError as error:
+        _fail(error, FAILED)
     except errors.StabletuneError as error:
         _fail(error, MISTAKE)
     except OSError as error:
@@ -236,9 +277,9 @@ def _errors_as_exit_codes(interrupted: str = "interrupted.") -> Iterator[None]:
         _fail(interrupted, INTERRUPTED)
 
 
-def _fail(error: object, code: int, traceback: str | None = None) -> NoReturn:
-    if traceback:
-        print(traceback.rstrip("\n"), file=sys.stderr)
+def _fail(error: object, code: int, above: str | None = None) -> NoReturn:
+    if above:  # a traceback, or the last lines of a log
+        print(above.rstrip("\n"), file=sys.stderr)
     print(f"stabletune: {error}" if code == INTERRUPTED else str(error), file=sys.stderr)
     raise typer.Exit(code)
 

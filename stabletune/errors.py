@@ -10,6 +10,7 @@
     ├── FailedTrials           the search cannot go on; carries the traceback of the user's code
     │   ├── BaselineFailed     trial 0 cannot run
     │   └── RepeatedFailures   several trials in a row failed
+    ├── JobError               a job of a cluster ended without a result, or its head stopped answering
     └── ExportError            a setting or a format that an exporter does not know
 
 Messages read ``<where>: <rule in the reader's terms>, but got <value>. <remedy>``.
@@ -66,6 +67,10 @@ class BaselineFailed(FailedTrials):
 
 class RepeatedFailures(FailedTrials):
     """Several trials in a row failed."""
+
+
+class JobError(StabletuneError):
+    """A job of a cluster ended without a result, or the cluster's head stopped answering; the job may go on."""
 
 
 class ExportError(StabletuneError):

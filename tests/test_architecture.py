@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A unit is a folder or a module of the package. Each may import those on lines below its own; a line is one layer.
 LAYERS = (
     ("cli",),
-    ("catalog", "dashboard", "single_trial", "terminal"),
+    ("catalog", "dashboard", "single_trial", "submission", "terminal"),
     ("summaries",),
     ("study",),
     ("trial", "results"),
@@ -37,6 +37,7 @@ LAYERS = (
 # The libraries from outside that a unit may import.
 FENCES = {
     "cli": {"typer"},
+    "submission": {"aiohttp", "ray", "requests", "yaml"},
     "terminal": {"rich"},
     "dashboard": {"numpy", "plotly", "starlette", "uvicorn"},
     "study": {"numpy", "optuna", "ray", "scipy", "sklearn", "sqlalchemy"},

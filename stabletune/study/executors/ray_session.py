@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import os
 import shutil
@@ -67,9 +68,8 @@ def ray_session(resources: Resources, workload: Path | None) -> Iterator[Session
         else:
             options["address"] = resources.address
             environment: dict[str, Any] = {"env_vars": _OF_WORKERS}
-            if _is_a_job():  # its working folder was sent with it
-                sent = Path.cwd() if workload is not None else None
-            elif workload is not None:
+            sent = _sent_with_the_job() if workload is not None else None
+            if workload is not None and sent is None:
                 pack(workload.parent, scratch / "sent")
                 environment["working_dir"] = str(scratch / "sent")
                 sent = workload.parent
@@ -146,9 +146,14 @@ def count_slots(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> i
     return min(slots, resources.max_concurrent or slots)
 
 
-def _is_a_job() -> bool:
-    """Whether this process was started by Ray's job API."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+def _sent_with_the_job() -> Path | None:
+    """The folder that Ray's job API has put on every node, as it lies here; None outside of a job that has one."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    package = job.get("runtime_env", {}).get("working_dir")
+    if package is None:
+        return None
+    here = Path.cwd()  # or below it
+    return next((folder for folder in (here, *here.parents) if folder.name == Path(package).stem), here)
 
 
 def _connect(ray: Any, options: dict[str, Any]) -> None:

@@ -1,0 +1,98 @@
+"""The results of a job on their way back: out of the cluster's logs, checked, and into the output folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stabletune.config import Config
+from stabletune.errors import JobError, OutputFolderError
+from stabletune.results.report import write_report
+from stabletune.results.store import RunFolder
+from stabletune.study.proof.outcome import StudyResult
+from stabletune.submission.archive import sha256_of, unpack_run
+from stabletune.submission.head import Head, Job
+from stabletune.submission.note import Note
+from stabletune.submission.on_head import Parcel
+
+
+def fetch(head: Head, job: Job, folder: RunFolder, config: Config, *, budget: Mapping[str, Any], note: Note) -> bool:
+    """Put what a job that is over has written into ``folder``, its config made the one of this machine.
+
+    Args:
+        head: where the job was.
+        job: which one.
+        folder: replaced only if the job went on with the search in it.
+        config: of this machine.
+        budget: with which the job searched.
+        note: tells whether it went on.
+
+    Returns:
+        Whether it had written anything.
+
+    Raises:
+        OutputFolderError: another search began in the folder meanwhile.
+        JobError: the files did not arrive whole.
+    """
+    if folder.exists() and not note.goes_on:
+        raise OutputFolderError(
+            f"output: the folder must not hold another search, but one began in {folder.path} since job {job.job_id} "
+            f"was submitted. Fetch the job's into another folder: --output DIR --job {job.job_id}."
+        )
+    with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=f".{folder.path.name}-") as scratch:
+        archive = Path(scratch) / "run.tar.gz"
+        if not _download(head, job, archive):
+            return False
+        run = Path(scratch) / "run"
+        unpack_run(archive, run)
+        folder.discard()
+        for path in run.iterdir():
+            os.replace(path, folder.path / path.name)
+    folder.write_config({**config.resolved(), "budget": dict(budget)})
+    if folder.report_path.exists():
+        write_report(folder)  # it names files of this machine
+    return True
+
+
+def result_of(folder: RunFolder) -> StudyResult:
+    """How the search in a folder ended, as its files tell."""
+    analysis = folder.analysis()
+    ending = analysis["ending"]
+    recommendation = folder.recommendation() if ending == "recommended" else None
+    return StudyResult(ending, analysis["outcome"], folder.path, len(folder.trials.rows()), recommendation)
+
+
+def _download(head: Head, job: Job, archive: Path) -> bool:
+    """A second, short job on the node of the first hands its files out, however the first ended."""
+    if job.node_id is None:
+        return False
+    parcel = _hand_out(head, job)
+    if parcel.file is None:
+        return False
+    head.download(job.node_id, parcel.file, archive)
+    if archive.stat().st_size != parcel.size or sha256_of(archive) != parcel.sha256:
+        raise JobError(
+            f"job {job.job_id}: its results must arrive whole, but {archive.stat().st_size} of {parcel.size} bytes "
+            "did, or others. Try again with --resume."
+        )
+    return True
+
+
+def _hand_out(head: Head, job: Job) -> Parcel:
+    written: list[str] = []
+    delivery_id = f"{job.job_id}-results-{secrets.token_hex(4)}"
+    head.start(delivery_id, f"stabletune job hand-out {job.job_id}", node_id=job.node_id)
+    ended = head.follow(delivery_id, written.append)
+    text = "".join(written)
+    lines = [line for line in text.splitlines() if line.startswith("{")]
+    if ended.status != "SUCCEEDED" or not lines:
+        raise JobError(
+            f"job {job.job_id}: its results must be handed out by a second job, but that one gave:\n{text.rstrip()}\n"
+            "Try again with --resume."
+        )
+    return Parcel(**json.loads(lines[-1]))

@@ -1,0 +1,52 @@
+"""``submission.json``: which job writes the results of an output folder, until they are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from stabletune.errors import OutputFolderError
+from stabletune.records import FORMAT_VERSION
+
+NAME = "submission.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """The job, the head it was submitted to, and whether it goes on with the search in the folder."""
+
+    job_id: str
+    address: str
+    goes_on: bool
+
+    def write(self, folder: Path) -> None:
+        """Leave it in an output folder."""
+        content = {"version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        (folder / NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_note(folder: Path) -> Note | None:
+    """The note in an output folder; None where there is none.
+
+    Raises:
+        OutputFolderError: it cannot be read.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Note(content["job_id"], content["address"], content["goes_on"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise OutputFolderError(
+            f"{path}: must name a job as `stabletune submit` wrote it, but cannot be read ({error}). "
+            "Delete it, and fetch the job's results into another folder with --job."
+        ) from error
+
+
+def forget_note(folder: Path) -> None:
+    """Delete it, and the folder if it holds nothing else."""
+    (folder / NAME).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,94 @@
+"""What a job does on the cluster before and after the search: take up a run that was sent, and hand the results out.
+
+Results are handed out as a file among Ray's logs, which the dashboard serves: no other port, no shared disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+from stabletune.config import load_config
+from stabletune.errors import ConfigError
+from stabletune.results.store import RunFolder
+from stabletune.submission.archive import pack_run, sha256_of, unpack_run
+
+JOBS = ".stabletune/jobs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parcel:
+    """What a job hands out: a file among the logs of its node, or nothing where it has no results."""
+
+    file: str | None = None
+    size: int = 0
+    sha256: str = ""
+
+
+def config_name(job_id: str) -> str:
+    """The config of a job in the folder that is sent."""
+    return f"{job_id}.yaml"
+
+
+def run_name(job_id: str) -> str:
+    """The run that a job goes on with, in the folder that is sent."""
+    return f"{job_id}.tar.gz"
+
+
+def run_step(step: str, job_id: str) -> str:
+    """Run ``take-up`` or ``hand-out``; returns what a job prints of it.
+
+    Raises:
+        ConfigError: there is no such step.
+    """
+    if step == "take-up":
+        return take_up(job_id)
+    if step == "hand-out":
+        return hand_out(job_id)
+    raise ConfigError(f"job: must be take-up or hand-out, but got {step!r}. `stabletune submit` calls both.")
+
+
+def take_up(job_id: str) -> str:
+    """Unpack the run that was sent with a job, its config made the one of this place; its budget stays what it was."""
+    folder = RunFolder(job_folder(job_id))
+    unpack_run(Path(run_name(job_id)), folder.path)
+    config = load_config(config_name(job_id), output=folder.path)
+    folder.write_config({**config.resolved(), "budget": folder.config()["budget"]})
+    return f"going on with the run of {job_id}"
+
+
+def hand_out(job_id: str) -> str:
+    """Move the run of a job that is over into an archive among Ray's logs; returns a ``Parcel`` as JSON.
+
+    A second call finds the archive and says the same.
+    """
+    folder, archive = job_folder(job_id), _logs() / f"stabletune-run-{job_id}.tar.gz"
+    if folder.is_dir():
+        pack_run(folder, archive)
+        shutil.rmtree(folder)
+    parcel = Parcel()
+    if archive.is_file():
+        parcel = Parcel(archive.name, archive.stat().st_size, sha256_of(archive))
+    return json.dumps(dataclasses.asdict(parcel))
+
+
+def job_folder(job_id: str) -> Path:
+    """Where a job's search writes on its node."""
+    return Path.home() / JOBS / job_id
+
+
+def _logs() -> Path:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import logging
+
+    import ray
+    import ray._private.worker as worker
+
+    ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        return Path(worker._global_node.get_logs_dir_path())  # type: ignore[attr-defined]
+    finally:
+        ray.shutdown()

@@ -1,0 +1,93 @@
+"""What a job is sent: the user's files, a config that holds where they arrive, and the run to go on with, if any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stabletune.config import Config
+from stabletune.errors import ConfigError, ResourceError
+from stabletune.results.store import RunFolder
+from stabletune.results.yaml_files import as_yaml
+from stabletune.study.executors.packing import MIB, pack
+from stabletune.submission.archive import pack_run
+from stabletune.submission.on_head import config_name, run_name
+
+MOST_MIB_OF_A_RUN = 300.0  # Ray's head takes packages of up to 512
+OUTSIDE = "workload"
+
+
+def refuse_what_stays_here(config: Config) -> None:
+    """Raise ConfigError for a study in a file of this machine: the job would write another one on the cluster."""
+    if config.storage is not None and config.storage.startswith("sqlite"):
+        raise ConfigError(
+            f"storage: must be null or a database that the cluster reaches too, but got {config.storage!r}. "
+            "Leave it out: the study comes back with the other files."
+        )
+
+
+def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) -> None:
+    """Write to ``target`` everything that the job needs there.
+
+    The config's folder keeps its layout, so that relative paths in it hold. A workload's file outside of it is sent
+    with its own folder. A built-in workload needs neither.
+
+    Args:
+        config: checked, as of this machine.
+        job_id: names the job's own files.
+        target: an empty folder.
+        run: the run to go on with.
+
+    Raises:
+        ResourceError: too much to send, or the workload's file is among what is left out.
+    """
+    is_built_in = config.workload.path is None and config.workload.module is None
+    data = {**config.resolved(), "output": f"runs/{config.name}"}
+    data["resources"] = {**data["resources"], "address": "auto"}
+    root = config.path.parent
+    file = config.workload.file
+    if file is not None and root.is_relative_to(file.parent):
+        root = file.parent
+    if not is_built_in:
+        pack(root, target)
+    if file is not None:
+        if file.is_relative_to(root):
+            place = target / file.relative_to(root)
+        else:
+            place = target / f"{job_id}-{OUTSIDE}" / file.name
+            pack(file.parent, place.parent)
+        if not place.is_file():
+            raise ResourceError(
+                f"workload: its file must be among what is sent, but {file} is left out by its name or by .rayignore. "
+                "Move it, or take it off that list."
+            )
+        data["workload"] = f"{place.relative_to(target)}:{config.workload.function}"
+    (target / config_name(job_id)).write_text(as_yaml(data), encoding="utf-8")
+    if run is not None:
+        _send_run(run, target / run_name(job_id))
+
+
+def _send_run(run: RunFolder, archive: Path) -> None:
+    pack_run(run.path, archive)
+    size = archive.stat().st_size / MIB
+    if size > MOST_MIB_OF_A_RUN:
+        raise ResourceError(
+            f"--resume: a run must have at most {MOST_MIB_OF_A_RUN:.0f} MiB to be sent to the cluster, but {run.path} "
+            f"has {size:.0f}, compressed. Go on with it on a machine of the cluster: `stabletune search --resume`."
+        )
+
+
+def with_lessons(config: Config, scratch: Path) -> RunFolder | None:
+    """A run that has only begun and knows what the searches of ``warm_start`` teach; None where it names none.
+
+    Their folders need not be sent: a study keeps its lessons.
+    """
+    if not config.warm_start:
+        return None
+    from stabletune.study.optuna_study import SearchStudy
+    from stabletune.study.trials.warm_start import keep, learn
+
+    lessons = learn(config)
+    run = RunFolder(scratch)
+    run.create(config.resolved())
+    keep(lessons, SearchStudy(config, run.journal_path, resume=False))
+    return run
