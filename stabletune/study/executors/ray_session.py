@@ -68,7 +68,7 @@ def ray_session(resources: Resources, workload: Path | None) -> Iterator[Session
         else:
             options["address"] = resources.address
             environment: dict[str, Any] = {"env_vars": _OF_WORKERS}
-            sent = _sent_with_the_job() if workload is not None else None
+            sent = sent_with_the_job() if workload is not None else None
             if workload is not None and sent is None:
                 pack(workload.parent, scratch / "sent")
                 environment["working_dir"] = str(scratch / "sent")
@@ -146,7 +146,7 @@ def count_slots(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> i
     return min(slots, resources.max_concurrent or slots)
 
 
-def _sent_with_the_job() -> Path | None:
+def sent_with_the_job() -> Path | None:
     """The folder that Ray's job API has put on every node, as it lies here; None outside of a job that has one."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     package = job.get("runtime_env", {}).get("working_dir")

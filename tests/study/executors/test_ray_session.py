@@ -1,5 +1,7 @@
 """Slots on a cluster, and what is refused before a trial waits for ever."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -53,3 +55,22 @@ def test_an_address_where_nothing_answers_is_refused_in_one_line(write_config, t
     assert "resources.address: must be a Ray cluster that answers, but 'ray://127.0.0.1:9' gave" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("runtime_env", "place", "found"),
+    [
+        ({"working_dir": "gcs://_ray_pkg_1a2b.zip"}, "_ray_pkg_1a2b", "_ray_pkg_1a2b"),
+        ({"working_dir": "gcs://_ray_pkg_1a2b.zip"}, "_ray_pkg_1a2b/source/deep", "_ray_pkg_1a2b"),
+        ({"working_dir": "/opt/project"}, "elsewhere", "elsewhere"),
+        ({"env_vars": {"A": "1"}}, "elsewhere", None),
+        ({}, "elsewhere", None),
+    ],
+)
+def test_the_folder_that_was_sent_with_a_job_is_found_from_anywhere_in_it(tmp_path, runtime_env, place, found):
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    environment = {**os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": runtime_env})}
+    code = "from stabletune.study.executors.ray_session import sent_with_the_job; print(sent_with_the_job())"
+    done = subprocess.check_output([sys.executable, "-c", code], cwd=folder, env=environment, text=True)
+    assert done.strip() == ("None" if found is None else str(tmp_path / found))

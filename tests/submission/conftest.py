@@ -1,0 +1,77 @@
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+SECONDS_TO_START = 60.0
+
+
+def free_ports(n):
+    """Ports outside of the range that Ray gives to its workers."""
+    found = []
+    for port in range(21000 + os.getpid() % 4000, 60000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == n:
+            return found
+    raise AssertionError("no free ports")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """This interpreter's commands on the PATH, a home of its own, no cluster from outside."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def head(environment, tmp_path_factory):
+    """The URL of a real head's dashboard, with two CPUs."""
+    if any(importlib.util.find_spec(name) is None for name in ("aiohttp_cors", "opencensus")):
+        pytest.skip("ray[default], which brings the dashboard and the job API, is not installed")
+    gcs, dashboard, client, agent = free_ports(4)
+    folder = tmp_path_factory.mktemp("r")  # short: sockets lie below it
+    url = f"http://127.0.0.1:{dashboard}"
+    command = (
+        f"ray start --head --block --node-ip-address=127.0.0.1 --port={gcs} --dashboard-host=127.0.0.1 "
+        f"--dashboard-port={dashboard} --ray-client-server-port={client} --dashboard-agent-listen-port={agent} "
+        f"--num-cpus=2 --object-store-memory=100000000 --temp-dir={folder}"
+    )
+    log = folder / "start.log"
+    with log.open("w") as written:
+        process = subprocess.Popen(command.split(), env=environment, stdout=written, stderr=subprocess.STDOUT)
+    try:
+        wait_for(f"{url}/api/jobs/", process, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(url, process, log):
+    deadline = time.monotonic() + SECONDS_TO_START
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        try:
+            with urllib.request.urlopen(url):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)

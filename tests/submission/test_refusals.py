@@ -1,0 +1,86 @@
+"""What `stabletune submit` refuses before anything is sent, in a line and with the exit code of `search`."""
+
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stabletune.cli import app
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def submit(config, *arguments, address=NOWHERE):
+    return CliRunner().invoke(app, ["submit", str(config), "--address", address, *map(str, arguments)])
+
+
+def test_a_mistake_in_the_config_is_that_of_search(write_config):
+    config = write_config(("workload: quadratic", "workload: quadratics"))
+    found, expected = submit(config), CliRunner().invoke(app, ["search", str(config)])
+    assert (found.exit_code, found.stderr) == (expected.exit_code, expected.stderr) == (2, expected.stderr)
+    assert "must be FILE.py:FUNCTION" in found.stderr
+
+
+def test_a_folder_that_holds_a_search_is_refused_as_by_search(write_config, tmp_path):
+    config = write_config()
+    searched = CliRunner().invoke(
+        app, ["search", str(config), "--output", str(tmp_path / "out"), "--executor", "inline"]
+    )
+    assert searched.exit_code == 0
+    found, expected = submit(config, "--output", tmp_path / "out"), CliRunner().invoke(
+        app, ["search", str(config), "--output", str(tmp_path / "out")]
+    )  # fmt: skip
+    assert (found.exit_code, found.stderr) == (2, expected.stderr)
+
+
+def test_an_address_where_nothing_answers_is_refused_and_leaves_no_folder(write_config, tmp_path):
+    with socket.socket() as taken:  # bound, and not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        found = submit(write_config(), "--output", tmp_path / "out", address=address)
+    assert found.exit_code == 2
+    assert f"--address: must be a Ray head's dashboard that answers, but '{address}' gave: Failed to" in found.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:8265", "ray://10.0.0.1:10001"])
+def test_an_address_must_be_a_url(write_config, address):
+    found = submit(write_config(), address=address)
+    assert found.exit_code == 2
+    assert f"--address: must be the URL of a Ray head's dashboard, but got {address!r}." in found.stderr
+
+
+def test_a_study_in_a_file_of_this_machine_is_refused(write_config):
+    found = submit(write_config(), "--set", "storage=sqlite:///study.db")
+    assert found.exit_code == 2
+    assert (
+        "storage: must be null or a database that the cluster reaches too, but got 'sqlite:///study.db'" in found.stderr
+    )
+
+
+def test_a_note_that_cannot_be_read_is_named(write_config, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "submission.json").write_text("{}")
+    found = submit(write_config(), "--output", tmp_path / "out", "--resume")
+    assert found.exit_code == 2
+    assert "submission.json: must name a job as `stabletune submit` wrote it, but cannot be read" in found.stderr
+
+
+def test_without_the_extra_one_line_says_what_to_install(write_config, tmp_path):
+    """With an interpreter that has every package of this one but aiohttp."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith("aiohttp"):
+            (packages / path.name).symlink_to(path)
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{packages}"}
+    command = [sys.executable, "-S", "-m", "stabletune.cli", "submit", str(write_config()), "--address", NOWHERE]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "submit: aiohttp must be installed, but is not. pip install 'stabletune[cluster]'\n"

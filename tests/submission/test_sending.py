@@ -1,0 +1,115 @@
+"""What a job is sent holds where it arrives: relative paths, files from elsewhere, an earlier run, its lessons."""
+
+import shutil
+import textwrap
+
+import pytest
+from typer.testing import CliRunner
+
+from stabletune.cli import app
+from stabletune.config import load_config
+from stabletune.errors import ResourceError
+from stabletune.results.store import RunFolder
+from stabletune.submission.archive import pack_run, unpack_run
+from stabletune.submission.sending import prepare, with_lessons
+
+WORKLOAD = "def build(seed, device):\n    pass\n"
+CONFIG = """
+    version: 1
+    name: mine
+    workload: {workload}:build
+    search_space: {{lr: {{low: 1.0e-3, high: 1.0e-1, scale: log}}}}
+    resources: {{address: local, cpus_per_trial: 2}}
+"""
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def sent(config, tmp_path, run=None):
+    """The config as it reads on another machine, and the files beside it."""
+    target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
+    target.mkdir()
+    prepare(load_config(config), "job-1", target, run)
+    shutil.move(target, elsewhere)
+    shutil.rmtree(config.parent)
+    files = {path.relative_to(elsewhere).as_posix() for path in elsewhere.rglob("*") if path.is_file()}
+    return load_config(elsewhere / "job-1.yaml"), files
+
+
+def test_the_configs_folder_arrives_with_its_layout(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload="source/workload.py"))
+    write(tmp_path / "mine" / "source" / "workload.py", WORKLOAD)
+    write(tmp_path / "mine" / "data" / "rows.txt", "1\n")
+    found, files = sent(config, tmp_path)
+    assert files == {"config.yaml", "job-1.yaml", "source/workload.py", "data/rows.txt"}
+    assert found.workload.file == tmp_path / "elsewhere" / "source" / "workload.py"
+    assert (found.resources.address, found.resources.cpus_per_trial) == ("auto", 2)
+
+
+def test_a_workload_above_its_config_arrives_with_the_same_layout(tmp_path):
+    config = write(tmp_path / "mine" / "configs" / "config.yaml", CONFIG.format(workload="../workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    found, files = sent(config, tmp_path)
+    assert files == {"configs/config.yaml", "workload.py", "job-1.yaml"}
+    assert found.workload.file == tmp_path / "elsewhere" / "workload.py"
+
+
+def test_a_workload_from_elsewhere_arrives_with_its_own_folder(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload=tmp_path / "code" / "workload.py"))
+    write(tmp_path / "code" / "workload.py", WORKLOAD)
+    write(tmp_path / "code" / "beside.py", "")
+    found, files = sent(config, tmp_path)
+    assert {"job-1-workload/workload.py", "job-1-workload/beside.py"} < files
+    assert found.workload.file == tmp_path / "elsewhere" / "job-1-workload" / "workload.py"
+
+
+def test_a_built_in_workload_needs_no_files(write_config, tmp_path):
+    config = write_config()
+    (tmp_path / "large.bin").touch()
+    target = tmp_path / "target"
+    target.mkdir()
+    prepare(load_config(config), "job-1", target, None)
+    assert [path.name for path in target.iterdir()] == ["job-1.yaml"]
+
+
+def test_a_workload_that_is_left_out_is_refused(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload="build/workload.py"))
+    write(tmp_path / "mine" / "build" / "workload.py", WORKLOAD)
+    with pytest.raises(ResourceError, match=r"build/workload\.py is left out by its name or by \.rayignore"):
+        sent(config, tmp_path)
+
+
+@pytest.fixture
+def searched(write_config, tmp_path):
+    config = write_config(("trials: 6", "trials: 3"))
+    done = CliRunner().invoke(app, ["search", str(config), "--output", str(tmp_path / "first"), "--executor", "inline"])
+    assert done.exit_code == 0
+    return config, RunFolder(tmp_path / "first")
+
+
+def test_a_run_arrives_byte_for_byte(searched, tmp_path):
+    _, run = searched
+    pack_run(run.path, tmp_path / "run.tar.gz")
+    unpack_run(tmp_path / "run.tar.gz", tmp_path / "there")
+
+    def content(folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert content(tmp_path / "there") == content(run.path)
+
+
+def test_what_earlier_searches_teach_is_sent_without_their_folders(searched, tmp_path):
+    config, run = searched
+    overrides = [f"warm_start=[{run.path}]"]
+    later = load_config(config, overrides=overrides, output=tmp_path / "second")
+    begun = with_lessons(later, tmp_path / "begun")
+    recommended = run.proven_recommendation().settings["lr"]
+    run.discard()
+    arguments = ["search", str(config), "--set", *overrides, "--set", f"output={tmp_path / 'begun'}"]
+    done = CliRunner().invoke(app, [*arguments, "--resume", "--executor", "inline"])
+    assert done.exit_code == 0, done.stderr
+    assert begun.trials.rows()[1]["lr"] == recommended

@@ -1,0 +1,184 @@
+"""A search as a job of a real Ray head: files arrive, results come back, whoever is cut off on the way."""
+
+import csv
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+WORKLOAD = """
+    import pathlib, threading, torch, stabletune
+    from beside import SCALE
+
+    def build(seed, device):
+        assert "working_dir_files" in __file__, __file__
+        with open(pathlib.Path.home() / "built", "a") as built:
+            built.write("x")
+            n_built = built.tell()
+        if n_built > 2 and not (pathlib.Path.home() / "is_open").exists():
+            threading.Event().wait()
+        here = pathlib.Path(__file__).parent
+        rows = [float(row) for row in (here.parent / "data" / "targets.txt").read_text().split()]
+        model = torch.nn.Linear(4, 1)
+        return stabletune.Training(
+            model=model, loss_fn=lambda m, b: (m(b[0]) - SCALE * b[1]).square().mean(),
+            batches=[(torch.randn(len(rows), 4), torch.tensor(rows).unsqueeze(1))],
+        )
+"""
+CONFIG = """
+    version: 1
+    name: mine
+    workload: source/workload.py:build
+    search_space: spaces/mine.yaml
+    budget: {trials: 4, trial_steps: 40, full_steps: 60, confirm_seeds: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    files = {
+        "source/workload.py": WORKLOAD,
+        "source/beside.py": "SCALE = 1.0\n",
+        "data/targets.txt": "1.0\n-0.5\n0.25\n2.0\n",
+        "spaces/mine.yaml": "lr: {low: 1.0e-3, high: 1.0e-1, scale: log}\n",
+        "config.yaml": CONFIG,
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def submit(head, environment, project):
+    """Starts `stabletune submit` from the project's folder; with ``until`` it is left when a line matches that."""
+
+    def run(*arguments, until=None, then=None):
+        command = [sys.executable, "-m", "stabletune.cli", "submit", *map(str, arguments), "--address", head]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=project, env=environment, **pipes) as process:
+            above = ""
+            while until is not None and not re.search(until, above):
+                line = process.stderr.readline()
+                assert line, above
+                above += line
+            if then is not None:
+                then(process, above)
+            stdout, stderr = process.communicate()
+        return SimpleNamespace(code=process.returncode, stdout=stdout, stderr=above + stderr)
+
+    return run
+
+
+def rows_of(folder):
+    with (folder / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def job_in(text):
+    return re.search(r"job (stabletune-\S+) at", text)[1]
+
+
+@pytest.fixture(scope="module")
+def story(submit, head, environment, project):
+    """Ctrl-C, a new start that is refused, a return to the job, which another hand stops, and a new job.
+
+    From the third trial on the workload waits to be stopped, until it is opened.
+    """
+    out = project / "out"
+
+    def press_ctrl_c(process, above):
+        process.send_signal(signal.SIGINT)
+
+    def stop_the_job(process, above):
+        from ray.job_submission import JobSubmissionClient
+
+        JobSubmissionClient(head).stop_job(job_in(above))
+
+    left = submit("config.yaml", "--output", "out", until=r"search: 4 trials", then=press_ctrl_c)
+    files_then = sorted(path.name for path in out.iterdir())
+    refused = submit("config.yaml", "--output", "out")
+    stopped = submit("config.yaml", "--output", "out", "--resume", until=r"\n\d: lr", then=stop_the_job)
+    (pathlib.Path(environment["HOME"]) / "is_open").touch()
+    rows_then = rows_of(out)
+    ended = submit("config.yaml", "--output", "out", "--resume", "--quiet", "--json")
+    again = submit("config.yaml", "--output", "out")
+    return SimpleNamespace(
+        out=out, left=left, files_then=files_then, refused=refused, stopped=stopped, rows_then=rows_then, ended=ended,
+        again=again,
+    )  # fmt: skip
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_how_to_stop_it(story, head):
+    job = job_in(story.left.stderr)
+    assert story.left.code == 130
+    assert story.files_then == ["submission.json"]
+    assert f"job {job} goes on." in story.left.stderr
+    assert f"--address {head} --output {story.out} --resume`" in story.left.stderr
+    assert f"`ray job stop {job} --address {head}`" in story.left.stderr
+
+
+def test_a_folder_that_waits_for_a_job_takes_no_other(story):
+    assert story.refused.code == 2
+    assert f"does, of job {job_in(story.left.stderr)}. Add --resume" in story.refused.stderr
+
+
+def test_one_who_comes_back_finds_the_same_job_and_sees_all_that_it_wrote(story):
+    assert job_in(story.stopped.stderr) == job_in(story.left.stderr)
+    assert story.stopped.stderr.count("search: 4 trials") == 1
+
+
+def test_a_job_that_is_stopped_leaves_what_it_has_done(story):
+    assert story.stopped.code == 130
+    assert "was stopped. What it has done is in" in story.stopped.stderr
+    assert 0 < len(story.rows_then) < 4
+    assert not (story.out / "submission.json").exists()
+
+
+def test_a_new_job_goes_on_with_what_came_back(story):
+    assert story.ended.code == 0, story.ended.stderr
+    rows = rows_of(story.out)
+    assert sorted(int(row["trial"]) for row in rows) == list(range(4))
+    kept = {row["trial"]: row["objective"] for row in rows}
+    assert all(kept[row["trial"]] == row["objective"] for row in story.rows_then)
+    assert all(row["status"] != "failed" for row in rows), rows
+
+
+def test_what_comes_back_is_as_if_the_search_had_run_here(story, project):
+    config = yaml.safe_load((story.out / "config.yaml").read_text())
+    assert config["workload"] == f"{project}/source/workload.py:build"
+    assert (config["output"], config["resources"]["address"]) == ("out", "local")
+    assert (
+        json.loads(story.ended.stdout)["settings"]
+        == yaml.safe_load((story.out / "recommended.yaml").read_text())["settings"]
+    )
+    assert str(story.out) in (story.out / "report.html").read_text()
+    assert (story.out / "trials" / "0000" / "measurements.jsonl").is_file()
+    assert "working_dir_files" not in (story.out / "report.html").read_text()
+
+
+def test_quiet_is_quiet(story):
+    assert story.ended.stderr == ""
+
+
+def test_a_finished_search_is_not_overwritten(story):
+    assert story.again.code == 2
+    assert "holds another search. Add --resume to go on with it" in story.again.stderr
+
+
+def test_what_the_cluster_lacks_ends_as_in_search_and_leaves_no_folder(submit, project):
+    lacking = submit("config.yaml", "--output", "lacking", "--set", "resources.cpus_per_trial=64", "--quiet")
+    assert lacking.code == 2
+    assert "resources.cpus_per_trial: must be at most the 2 CPUs there are, but got 64" in lacking.stderr
+    assert "ended with exit code 2" in lacking.stderr
+    assert not (project / "lacking").exists()
