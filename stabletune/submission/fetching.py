@@ -78,7 +78,7 @@ def _download(head: Head, job: Job, archive: Path) -> bool:
     if archive.stat().st_size != parcel.size or sha256_of(archive) != parcel.sha256:
         raise JobError(
             f"job {job.job_id}: its results must arrive whole, but {archive.stat().st_size} of {parcel.size} bytes "
-            "did, or others. Try again with --resume."
+            "did, or others."
         )
     return True
 
@@ -92,7 +92,6 @@ def _hand_out(head: Head, job: Job) -> Parcel:
     lines = [line for line in text.splitlines() if line.startswith("{")]
     if ended.status != "SUCCEEDED" or not lines:
         raise JobError(
-            f"job {job.job_id}: its results must be handed out by a second job, but that one gave:\n{text.rstrip()}\n"
-            "Try again with --resume."
+            f"job {job.job_id}: its results must be handed out by a second job, but that one gave:\n{text.rstrip()}"
         )
     return Parcel(**json.loads(lines[-1]))

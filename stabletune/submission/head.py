@@ -66,7 +66,7 @@ class Head:
                 f"submit: {error.name} must be installed, but is not. pip install 'stabletune[cluster]'"
             ) from error
         for name in TALKATIVE:
-            logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.address = address.rstrip("/")
         self._requests = requests
         self._failures = (requests.RequestException, aiohttp.ClientError, ConnectionError, TimeoutError, RuntimeError)
@@ -182,7 +182,7 @@ class Head:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> JobError:
-        return JobError(f"{self.address}: the head of the cluster must answer, but gave: {_line(error)}")
+        return JobError(f"{self.address}: the head of the cluster must answer as asked, but gave: {_line(error)}")
 
 
 def _line(error: Exception) -> str:

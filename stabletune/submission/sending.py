@@ -8,11 +8,11 @@ from stabletune.config import Config
 from stabletune.errors import ConfigError, ResourceError
 from stabletune.results.store import RunFolder
 from stabletune.results.yaml_files import as_yaml
-from stabletune.study.executors.packing import MIB, pack
+from stabletune.study.executors.packing import IGNORE_FILE, MIB, pack
 from stabletune.submission.archive import pack_run
 from stabletune.submission.on_head import config_name, run_name
 
-MOST_MIB_OF_A_RUN = 300.0  # Ray's head takes packages of up to 512
+MOST_MIB_IN_ALL = 99.0  # Ray's dashboard takes requests of up to 100
 OUTSIDE = "workload"
 
 
@@ -63,16 +63,22 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
         data["workload"] = f"{place.relative_to(target)}:{config.workload.function}"
     (target / config_name(job_id)).write_text(as_yaml(data), encoding="utf-8")
     if run is not None:
-        _send_run(run, target / run_name(job_id))
+        pack_run(run.path, target / run_name(job_id))
+    _refuse_too_much(target, job_id)
 
 
-def _send_run(run: RunFolder, archive: Path) -> None:
-    pack_run(run.path, archive)
-    size = archive.stat().st_size / MIB
-    if size > MOST_MIB_OF_A_RUN:
+def _refuse_too_much(target: Path, job_id: str) -> None:
+    sizes = {path: path.stat().st_size / MIB for path in target.rglob("*") if path.is_file()}
+    total, of_run = sum(sizes.values()), sizes.get(target / run_name(job_id), 0.0)
+    if total > MOST_MIB_IN_ALL:
+        remedy = (
+            "Go on with the run on a machine of the cluster: `stabletune search --resume`."
+            if of_run
+            else f"List what workers do not need in {IGNORE_FILE}, or load data from a place that every node can reach."
+        )
         raise ResourceError(
-            f"--resume: a run must have at most {MOST_MIB_OF_A_RUN:.0f} MiB to be sent to the cluster, but {run.path} "
-            f"has {size:.0f}, compressed. Go on with it on a machine of the cluster: `stabletune search --resume`."
+            f"submit: at most {MOST_MIB_IN_ALL:.0f} MiB can be sent, but there are {total:.0f}, of which the run to go "
+            f"on with has {of_run:.0f}. {remedy}"
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from stabletune.config import Config, load_config
-from stabletune.errors import ConfigError, OutputFolderError, ResourceError
+from stabletune.errors import ConfigError, JobError, OutputFolderError, ResourceError
 from stabletune.results.store import RunFolder
 from stabletune.study.proof.outcome import StudyResult
 from stabletune.submission.fetching import fetch, result_of
@@ -69,7 +69,7 @@ def submit(
 
     Raises:
         ConfigError, OutputFolderError, ResourceError: what was asked for cannot be started.
-        JobError: the head stopped answering, or the results cannot be fetched.
+        JobError: the head does not do what it is asked.
     """
     checked = load_config(config, overrides=overrides, output=output)
     refuse_what_stays_here(checked)
@@ -158,7 +158,10 @@ class _Submission:
                 sent = self._sent_config(job)
                 is_fetched = fetch(self._head, job, self._folder, self._config, budget=sent["budget"], note=note)
         except KeyboardInterrupt:
-            return Ended(INTERRUPTED, message=self._how_to_come_back(note.job_id))
+            return Ended(INTERRUPTED, message=f"job {note.job_id} goes on. {self._how_to_come_back(note.job_id)}")
+        except JobError as error:
+            message = f"{error}\njob {note.job_id} may go on. {self._how_to_come_back(note.job_id)}"
+            return Ended(FAILED, message=message)
         forget_note(self._folder.path)
         if code in OF_A_SEARCH and is_fetched:
             return Ended(code, result=result_of(self._folder))
@@ -185,7 +188,7 @@ class _Submission:
         settings = [word for override in self._overrides for word in ("--set", override)]
         back = ["submit", str(self._config.path), *at, "--output", str(self._folder.path), *settings, "--resume"]
         return (
-            f"job {job_id} goes on. To follow it again and fetch its results: `stabletune {shlex.join(back)}`. "
+            f"To follow it again and fetch its results: `stabletune {shlex.join(back)}`. "
             f"To stop it: `ray job stop {shlex.join([job_id, *at])}`."
         )
 

@@ -1,5 +1,6 @@
 """What a job is sent holds where it arrives: relative paths, files from elsewhere, an earlier run, its lessons."""
 
+import random
 import shutil
 import textwrap
 
@@ -100,6 +101,14 @@ def test_a_run_arrives_byte_for_byte(searched, tmp_path):
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     assert content(tmp_path / "there") == content(run.path)
+
+
+def test_a_run_that_is_too_large_to_be_sent_is_refused(searched, tmp_path):
+    config, run = searched
+    (run.path / "trials" / "0000" / "losses.npy").write_bytes(random.Random(0).randbytes(100 * 2**20))
+    (tmp_path / "target").mkdir()
+    with pytest.raises(ResourceError, match=r"at most 99 MiB .* there are 10\d, .* has 10\d\. Go on with the run on a"):
+        prepare(load_config(config), "job-1", tmp_path / "target", run)
 
 
 def test_what_earlier_searches_teach_is_sent_without_their_folders(searched, tmp_path):
