@@ -43,11 +43,17 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def head(environment, tmp_path_factory):
+def ports():
+    """Of the head's GCS, its dashboard, its client server, and the agent of its node."""
+    return free_ports(4)
+
+
+@pytest.fixture(scope="session")
+def head(environment, ports, tmp_path_factory):
     """The URL of a real head's dashboard, with two CPUs."""
     if any(importlib.util.find_spec(name) is None for name in ("aiohttp_cors", "opencensus")):
         pytest.skip("ray[default], which brings the dashboard and the job API, is not installed")
-    gcs, dashboard, client, agent = free_ports(4)
+    gcs, dashboard, client, agent = ports
     folder = tmp_path_factory.mktemp("r")  # short: sockets lie below it
     url = f"http://127.0.0.1:{dashboard}"
     command = (

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+import urllib.request
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKLOAD = """
     import pathlib, threading, torch, stabletune
     from beside import SCALE
@@ -182,3 +185,11 @@ def test_what_the_cluster_lacks_ends_as_in_search_and_leaves_no_folder(submit, p
     assert "resources.cpus_per_trial: must be at most the 2 CPUs there are, but got 64" in lacking.stderr
     assert "ended with exit code 2" in lacking.stderr
     assert not (project / "lacking").exists()
+
+
+def test_the_health_checks_of_the_example_are_answered(head, ports):
+    services = yaml.safe_load((ROOT / "examples" / "cluster" / "compose.yaml").read_text())["services"]
+    for service, url in (("head", head), ("worker-1", f"http://127.0.0.1:{ports[3]}")):
+        path = urlsplit(services[service]["healthcheck"]["test"][-1]).path
+        with urllib.request.urlopen(url + path) as answer:
+            assert answer.read() == b"success"
