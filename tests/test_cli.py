@@ -56,7 +56,7 @@ def test_what_only_reads_needs_no_torch(run_dir, arguments):
 
 def test_help_names_every_command():
     text = invoke("--help").stdout
-    for command in ("search", "trial", "compare", "report", "export", "list"):
+    for command in ("search", "submit", "trial", "compare", "report", "export", "list"):
         assert command in text
 
 
