@@ -50,7 +50,7 @@ def ports():
 
 @pytest.fixture(scope="session")
 def head(environment, ports, tmp_path_factory):
-    """The URL of a real head's dashboard, with two CPUs."""
+    """The URL of a real head's dashboard, with one CPU."""
     if any(importlib.util.find_spec(name) is None for name in ("aiohttp_cors", "opencensus")):
         pytest.skip("ray[default], which brings the dashboard and the job API, is not installed")
     gcs, dashboard, client, agent = ports
@@ -59,7 +59,7 @@ def head(environment, ports, tmp_path_factory):
     command = (
         f"ray start --head --block --node-ip-address=127.0.0.1 --port={gcs} --dashboard-host=127.0.0.1 "
         f"--dashboard-port={dashboard} --ray-client-server-port={client} --dashboard-agent-listen-port={agent} "
-        f"--num-cpus=2 --object-store-memory=100000000 --temp-dir={folder}"
+        f"--num-cpus=1 --object-store-memory=100000000 --temp-dir={folder}"
     )
     log = folder / "start.log"
     with log.open("w") as written:

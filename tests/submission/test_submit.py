@@ -27,7 +27,7 @@ WORKLOAD = """
         with open(pathlib.Path.home() / "built", "a") as built:
             built.write("x")
             n_built = built.tell()
-        if n_built > 2 and not (pathlib.Path.home() / "is_open").exists():
+        if n_built > 1 and not (pathlib.Path.home() / "is_open").exists():
             threading.Event().wait()
         here = pathlib.Path(__file__).parent
         rows = [float(row) for row in (here.parent / "data" / "targets.txt").read_text().split()]
@@ -182,7 +182,7 @@ def test_a_finished_search_is_not_overwritten(story):
 def test_what_the_cluster_lacks_ends_as_in_search_and_leaves_no_folder(submit, project):
     lacking = submit("config.yaml", "--output", "lacking", "--set", "resources.cpus_per_trial=64", "--quiet")
     assert lacking.code == 2
-    assert "resources.cpus_per_trial: must be at most the 2 CPUs there are, but got 64" in lacking.stderr
+    assert "resources.cpus_per_trial: must be at most the 1 CPUs there are, but got 64" in lacking.stderr
     assert "ended with exit code 2" in lacking.stderr
     assert not (project / "lacking").exists()
 
