@@ -83,8 +83,8 @@ def _parse(params: Sequence[str], config: Config) -> dict[str, Any]:
             continue
         try:
             value = read_value(text)
-        except ValueError:
-            problems.append(f"--param: {name}: must be valid YAML, but got {text!r}. Quote it for the shell.")
+        except ValueError as error:
+            problems.append(f"--param: {name}: {error}")
             continue
         if hyperparameter is not None and not hyperparameter.accepts(value):
             problems.append(f"--param: {name}: {hyperparameter.rule}, but got {text!r}. Give another value.")

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from stabletune.document import Document, Keys, dotted, read_document, shown
 from stabletune.errors import ConfigError
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS, Hyperparameter
+from stabletune.records import FORMAT_VERSION
 
 Scale = Literal["linear", "log", "log_one_minus"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -114,7 +115,10 @@ def load_search_space(source: str, *, folder: Path | None = None, where: str = "
         remedy = f"Did you mean `{close[0]}`?" if close else f"Names: {', '.join(list_search_spaces())}."
         raise ConfigError(f"{where}: must be a name, an existing file or a mapping, but got {source!r}. {remedy}")
     document = read_document(path)
-    document.data.pop("version", None)
+    version = document.data.pop("version", FORMAT_VERSION)
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        remedy = f"This stabletune reads version {FORMAT_VERSION} only."
+        raise ConfigError(document.problem(("version",), f"must be {FORMAT_VERSION}", version, remedy))
     return parse_search_space(document, (), document.data, source=source)
 
 
@@ -134,6 +138,9 @@ def parse_search_space(document: Document, keys: Keys, mapping: Any, *, source: 
         problems += parser.problems if _is_known(name) else [document.unknown((*keys, name), _known_names())]
         if found is not None:
             ranges[name] = found
+    if not problems and all(isinstance(found, Choices) and len(found.values) == 1 for found in ranges.values()):
+        rule = f"{document.where(keys)}: {dotted(keys) or 'search space'}: must leave something to be searched"
+        problems.append(f"{rule}, but got one choice each. A single value belongs in baseline.")
     if problems:
         raise ConfigError(problems)
     return SearchSpace(ranges, source)
@@ -173,7 +180,7 @@ class _RangeParser:
                 self._refuse(rule, value, "Correct or remove this choice.", "choices", index)
             elif self.hyperparameter is not None and not self.hyperparameter.accepts(value):
                 self._refuse(self.hyperparameter.rule, value, "Correct or remove this choice.", "choices", index)
-            elif Choices(tuple(values[:index])).contains(value):
+            elif value in values[:index]:  # Optuna cannot tell 1, 1.0 and true from each other
                 self._refuse("must be different from the choices before it", value, "Remove it.", "choices", index)
         if self.problems:
             return None
@@ -191,6 +198,10 @@ class _RangeParser:
             if not _is_number(written.get(end)):
                 self._refuse("must be a finite number", written.get(end), "Both low and high are needed.", end)
         if self.problems or not self._is_ordered(written["low"], written["high"], scale):
+            return None
+        if math.isinf(float(written["high"]) - float(written["low"])):
+            rule = f"must be at most {sys.float_info.max:.2g} above low, which is {written['low']:g}"
+            self._refuse(rule, written["high"], "Narrow the range.", "high")
             return None
         low, high = written["low"], written["high"]
         if self.hyperparameter is None and isinstance(low, int) and isinstance(high, int):

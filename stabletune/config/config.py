@@ -18,7 +18,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
 from stabletune.config.sections import (
+    LONGEST_NAME,
+    AbsoluteFolder,
     Budget,
+    FolderName,
     Objective,
     Resources,
     Rule,
@@ -28,7 +31,7 @@ from stabletune.config.sections import (
     Signals,
     Text,
     Whole,
-    no_switch,
+    a_number,
 )
 from stabletune.document import dotted
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS, default_settings
@@ -50,10 +53,15 @@ class Config(Section):
     """A checked configuration: the keys of config.yaml, with workload and search space found."""
 
     version: Annotated[
-        Literal[1], BeforeValidator(no_switch), Rule("must be 1", "This stabletune reads version 1 only.")
+        Literal[1], BeforeValidator(a_number), Rule("must be 1", "This stabletune reads version 1 only.")
     ] = 1
     name: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9_-]+$"), Rule("must be text of letters, digits, - and _", "Quote a number.")
+        str,
+        Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=LONGEST_NAME),
+        Rule(
+            f"must be text of at most {LONGEST_NAME} letters, digits, - and _",
+            "Quote a number, a date, yes, no, on, off.",
+        ),
     ]
     workload: InstanceOf[WorkloadReference]
     workload_sha256: str | None = None
@@ -72,7 +80,7 @@ class Config(Section):
     sampler: SamplerName = "tpe"
     resources: Resources = Resources()
     warm_start: Annotated[
-        list[Text],
+        list[AbsoluteFolder],
         Rule("must be a list of folders of earlier searches", "Example: [runs/first]."),
         Field(default_factory=list),
     ]
@@ -80,7 +88,7 @@ class Config(Section):
         bool, Field(strict=True), Rule("must be true or false", "true writes TensorBoard's event files too.")
     ] = False
     storage: Annotated[Text | None, Rule("must be null or an SQLAlchemy URL", "null keeps a journal file.")] = None
-    output: Annotated[Text, Rule("must be the path of a folder", "Leave it out for runs/NAME.")]
+    output: Annotated[FolderName, Rule("must be the path of a folder", "Leave it out for runs/NAME.")]
 
     _origin: Origin = PrivateAttr()
 

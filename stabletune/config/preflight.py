@@ -63,10 +63,11 @@ def check_workload(found: FoundWorkload, arguments: Sequence[str]) -> list[str]:
     name = found.name
     try:
         tree = ast.parse(found.source.read_bytes(), str(found.source))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f"{found.source}:{line}" if line else f"{found.source}"
-        return [f"must be valid Python, but got: {getattr(error, 'msg', error)} ({where}). Correct the file."]
+        got = getattr(error, "msg", None) or str(error) or "more nesting than Python parses"
+        return [f"must be valid Python, but got: {got} ({where}). Correct the file."]
     function = found.reference.function if ":" in name else "build"
     definitions = [node for node in _top_level(tree.body) if function in _names(node) or "*" in _names(node)]
     if not definitions:
@@ -75,6 +76,8 @@ def check_workload(found: FoundWorkload, arguments: Sequence[str]) -> list[str]:
             f"must name a function of {found.source.name}, but got {function!r}. Defined there: {defined or 'none'}."
         ]
     last = definitions[-1]
+    if isinstance(last, ast.AsyncFunctionDef):
+        return [f"must name a plain function, but got async def {function}. Remove async."]
     if isinstance(last, ast.FunctionDef) and not last.decorator_list:
         return list(_signature_problems(last, arguments))
     return []

@@ -57,7 +57,6 @@ class _Reader:
         workload = self._workload()
         baseline = self._baseline()
         self.problems += self._storage_problems()
-        self._make_warm_start_absolute()
         self.problems += self._tradeoff_problems()
         self.problems += self._shadow_problems(space, baseline)
         if workload is not None:
@@ -81,11 +80,6 @@ class _Reader:
         if self.problems or config is None:
             raise ConfigError(list(dict.fromkeys(self.problems)))
         return config
-
-    def _make_warm_start_absolute(self) -> None:
-        written = self.data.get("warm_start")
-        if isinstance(written, list) and all(isinstance(folder, str) for folder in written):
-            self.data["warm_start"] = [str(Path(folder).expanduser().absolute()) for folder in written]
 
     def _tradeoff_problems(self) -> Iterator[str]:
         objective = self.data.get("objective")
@@ -156,7 +150,7 @@ class _Reader:
 
     def _storage_problems(self) -> Iterator[str]:
         storage = self.data.get("storage")
-        if not isinstance(storage, str):
+        if not isinstance(storage, str) or not storage:
             return
         missing = [name for name in ENVIRONMENT_NAME.findall(storage) if name not in os.environ]
         for name in missing:
@@ -180,7 +174,7 @@ class _Reader:
     def _field_problem(self, error: Any) -> str | None:
         """A pydantic error in the reader's words; None where the other checks have said it."""
         keys = error["loc"]
-        if keys[0] in ("workload", "search_space"):
+        if keys[0] in ("workload", "search_space") or (keys[0] == "output" and self.data.get("output") is None):
             return None
         model: type[Section] = Config
         for depth, key in enumerate(keys, start=1):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -14,7 +16,8 @@ from stabletune.schedules import ScheduleName
 
 Metric = Literal["final_loss", "loss_auc", "steps_to_target"]
 DEFAULT_OVERHEAD = 0.15
-_ADDRESS = re.compile(r"local|auto|(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
+LONGEST_NAME = 255  # bytes of one file or folder
+_ADDRESS = re.compile(r"local|auto|(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})")
 
 
 SAMPLERS = tuple(plugin_files("study", "samplers"))
@@ -27,17 +30,33 @@ class Rule(NamedTuple):
     remedy: str
 
 
-def no_switch(value: Any) -> Any:
-    """Keep true and false from passing for 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError("a switch is no number")
+def a_number(value: Any) -> Any:
+    """Keep true, false and text in quotes from passing for numbers."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("not a number")
     return value
 
 
 def _an_address(value: Any) -> Any:
-    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+    found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not 0 < int(found["port"] or 1) < 2**16:
         raise ValueError("not an address")
     return value
+
+
+def _a_path(value: str) -> str:
+    """Refuse what no file system takes, before anything is written."""
+    try:
+        names = Path(value).expanduser().parts
+    except RuntimeError as error:
+        raise ValueError("no user of that name") from error
+    if "\0" in value or any(len(os.fsencode(name)) > LONGEST_NAME for name in names):
+        raise ValueError("not a path")
+    return value
+
+
+def _absolute(value: str) -> str:
+    return str(Path(value).expanduser().absolute())
 
 
 def _a_sampler(value: Any) -> Any:
@@ -59,10 +78,12 @@ _SHARE = Rule("must lie in 0 <= share < 1", "0.05 is 5 % of the full horizon.")
 SamplerName = Annotated[
     str, BeforeValidator(_a_sampler), Rule(f"must be one of {', '.join(SAMPLERS)}", "Name one of them.")
 ]
-Whole = Annotated[int, BeforeValidator(no_switch)]
-Real = Annotated[float, BeforeValidator(no_switch), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(a_number)]
+Real = Annotated[float, BeforeValidator(a_number), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[Whole, Field(ge=1), _AT_LEAST_ONE]
+FolderName = Annotated[Text, AfterValidator(_a_path)]
+AbsoluteFolder = Annotated[FolderName, AfterValidator(_absolute)]
+Count = Annotated[Whole, Field(ge=1, lt=2**31), Rule("must be a whole number, 1 <= n < 2**31", "Set it to 1 or more.")]
 
 
 class Section(BaseModel):

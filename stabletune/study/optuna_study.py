@@ -70,9 +70,10 @@ class SearchStudy:
                 "Add --resume to go on with it, or change name."
             ) from error
         except (SQLAlchemyError, ImportError) as error:
+            cause = error.__cause__ if isinstance(error, ImportError) and error.__cause__ else error  # names the driver
             raise ConfigError(
-                f"storage: must be a database that can be opened, but got {type(error).__name__}: "
-                f"{str(error).splitlines()[0]}. Check the URL, the server and its Python driver."
+                f"storage: must be a database that can be opened, but got {type(cause).__name__}: "
+                f"{str(cause).splitlines()[0].rstrip('.')}. Check the URL, the server and its Python driver."
             ) from error
         check_format(self.study, config.output)
         # A resumed sampler that began with the same seed would propose the same values again.

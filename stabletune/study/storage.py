@@ -7,11 +7,11 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
-from stabletune.errors import OutputFolderError
+from stabletune.errors import ConfigError, OutputFolderError
 
 RECORDS_FORMAT, FORMAT = "records_format", 2
 
@@ -20,12 +20,14 @@ def open_storage(url: str | None, journal_path: Path, *, resume: bool) -> Any:
     """The storage of a search that begins, or goes on.
 
     Raises:
+        ConfigError: the URL is none, or of a database that SQLAlchemy does not know.
         OutputFolderError: there is no journal to go on with, or it cannot be read.
     """
     if url is not None:
+        database = _parsed(url).database
         if resume and _is_missing_file(url):
             raise OutputFolderError(
-                f"storage: must hold the study that is to go on, but {make_url(url).database} is gone. "
+                f"storage: must hold the study that is to go on, but {database} is gone. "
                 "Restore it, or start another search."
             )
         return url
@@ -68,9 +70,22 @@ def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
     return study
 
 
+def _parsed(url: str) -> URL:
+    """The parts of a URL whose dialect SQLAlchemy knows."""
+    try:
+        parts = make_url(url)
+        parts.get_dialect()
+    except (SQLAlchemyError, ValueError) as error:  # of which none repeats the password
+        raise ConfigError(
+            f"storage: must be an SQLAlchemy URL of a database it knows, but got {type(error).__name__}: {error}. "
+            "Examples: sqlite:///study.db, postgresql+psycopg://USER@HOST/NAME."
+        ) from error
+    return parts
+
+
 def _is_missing_file(url: str) -> bool:
     """Whether a SQLite file is named that is not there; opening it would make an empty one."""
-    parts = make_url(url)
+    parts = _parsed(url)
     is_file = parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:")
     return is_file and not Path(str(parts.database)).exists()
 

@@ -131,15 +131,16 @@ colour: red
 """
     assert sorted(problems_of(write(text, head=""))) == sorted(
         [
-            "config.yaml:1: name: must be text of letters, digits, - and _, but got 'two words'. Quote a number.",
+            "config.yaml:1: name: must be text of at most 255 letters, digits, - and _, but got 'two words'. "
+            "Quote a number, a date, yes, no, on, off.",
             "config.yaml:2: workload: must name a function of workload.py, but got 'train'. Defined there: build.",
             "config.yaml:3: unknown key `serach_space`. Did you mean `search_space`?",
             "config.yaml:6: search_space.beta2: 0 < low < high < 1 must hold, but got low=0.9, high=1.0. "
             "Set high to 0.9999 or less.",
             "config.yaml:7: baseline.lr: 0 < lr must hold, but got 0. Give the value in use today.",
             "config.yaml:7: unknown key `baseline.bta1`. Did you mean `baseline.beta1`?",
-            "config.yaml:9: budget.trials: must be a whole number of at least 1, but got 0. Set it to 1 or more.",
-            "config.yaml:11: budget.full_steps: must be a whole number of at least 1, but got true. "
+            "config.yaml:9: budget.trials: must be a whole number, 1 <= n < 2**31, but got 0. Set it to 1 or more.",
+            "config.yaml:11: budget.full_steps: must be a whole number, 1 <= n < 2**31, but got true. "
             "Set it to 1 or more.",
             "config.yaml:12: unknown key `budget.trails`. Did you mean `budget.trials`?",
             "config.yaml:13: objective.metric: must be one of final_loss, loss_auc, steps_to_target, but got 'best'. "
@@ -180,7 +181,7 @@ def test_missing_required_keys_are_each_named(write: Writer) -> None:
         ("baseline: {beta2_exponent: 1}", "0 < beta2_exponent < 1 must hold, or null to switch it off, but got 1."),
         ("budget: 3", "budget: must be a mapping, but got 3. Its keys: trials, trial_steps,"),
         ("budget: {trial_steps: 3000}", "budget.trial_steps: must be at most full_steps, which is 2500, but got 3000."),
-        ("budget: {confirm_seeds: 0}", "budget.confirm_seeds: must be a whole number of at least 1"),
+        ("budget: {confirm_seeds: 0}", "budget.confirm_seeds: must be a whole number, 1 <= n < 2**31"),
         ("budget: {wall_minutes: 0}", "budget.wall_minutes: must be null or a number above 0, but got 0."),
         (
             "budget: {checkpoint_minutes: -1}",
@@ -280,7 +281,7 @@ def test_overrides_replace_and_are_named_when_they_are_wrong(write: Writer) -> N
     path = write("budget: {trials: 5}\n")
     assert load_config(path, overrides=["budget.trials=10", "baseline.lr=1e-2"]).budget.trials == 10
     assert problems_of(path, "budget.trials=0", "seeed=1") == [
-        "--set budget.trials=0: budget.trials: must be a whole number of at least 1, but got 0. Set it to 1 or more.",
+        "--set budget.trials=0: budget.trials: must be a whole number, 1 <= n < 2**31, but got 0. Set it to 1 or more.",
         "--set seeed=1: unknown key `seeed`. Did you mean `seed`?",
     ]
 

@@ -216,7 +216,8 @@ class SearchPhase:
         self._failures_in_a_row += 1
         trace = result.traceback or ""
         if result.spec.number == 0:
-            raise BaselineFailed(f"trial 0, the baseline, must run, but it failed: {result.reason}", trace)
+            remedy = ". Mend the workload where the traceback ends." if trace else ""
+            raise BaselineFailed(f"trial 0, the baseline, must run, but it failed: {result.reason}{remedy}", trace)
         if self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
             raise RepeatedFailures(
                 f"trial {result.spec.number}: at most {MOST_FAILURES_IN_A_ROW - 1} trials may fail in a row, "

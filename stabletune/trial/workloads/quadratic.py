@@ -6,12 +6,14 @@ In: curvatures and a start. Out: a ``Training`` whose Hessian is diag(curvatures
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from stabletune.errors import WorkloadError
 from stabletune.trial.training import Training
 
+Dtype = Literal["float32", "float64"]
 LOSS_FLOOR = -1e-12
 """Just below the true bound 0, which Adam reaches exactly: from 0 itself the logarithm would not exist."""
 
@@ -35,7 +37,7 @@ def build(
     curvatures: Sequence[float] = (1.0,),
     start: float = 1.0,
     jitter: float = 0.0,
-    dtype: Literal["float32", "float64"] = "float32",
+    dtype: Dtype = "float32",
 ) -> Training:
     """Build L(theta) = 1/2 sum_i h_i theta_i^2 with theta_0 = start + jitter N(0, 1).
 
@@ -49,7 +51,12 @@ def build(
         start: every coordinate's start.
         jitter: standard deviation of what is added to the start.
         dtype: of the parameters and of the curvatures.
+
+    Raises:
+        WorkloadError: another dtype.
     """
+    if dtype not in get_args(Dtype):
+        raise WorkloadError(f"workload_args.dtype: must be float32 or float64, but got {dtype!r}. Name one of them.")
     kind = torch.float64 if dtype == "float64" else torch.float32
     h = torch.tensor(list(curvatures), dtype=kind)
     noise = torch.randn(h.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
