@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stabletune.document import Document, apply_overrides, dotted, read_document, shown
+from stabletune.document import Document, apply_overrides, dotted, read_document, shown, without_password
 from stabletune.errors import ConfigError
 
 
@@ -137,6 +137,32 @@ def test_keys_and_values_are_shown_as_the_reader_wrote_them() -> None:
     assert [shown(value) for value in (None, True, "x", 1.5)] == ["null", "true", "'x'", "1.5"]
     assert shown({"low": 0, "x": [None]}) == "{low: 0, x: [null]}"
     assert len(shown("x" * 1000)) == 80
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        ("postgresql://me:open-sesame@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql+psycopg://me:a%40b:c@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql://me:two@signs@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://:alone@/db", "postgresql://:***@/db"),
+        ("mysql://host/db?user=me&password=open-sesame&ssl=1", "mysql://host/db?user=me&password=***&ssl=1"),
+        ("mysql:me:open-sesame@host", "mysql:***@host"),
+        ("storage=mysql://me:${PART}rest@host/db", "storage=mysql://me:***@host/db"),
+        ("mysql://me:${PASSWORD}@host/db", "mysql://me:${PASSWORD}@host/db"),
+        ("mysql://me@host:3306/db", "mysql://me@host:3306/db"),
+        ("sqlite:////folder/study.db", "sqlite:////folder/study.db"),
+        ("${STORAGE}", "${STORAGE}"),
+        ("workload.py:build", "workload.py:build"),
+    ],
+)
+def test_a_text_is_shown_without_the_passwords_of_its_urls(text: str, without: str) -> None:
+    assert without_password(text) == without
+    assert shown({"deep": [text]}) == shown({"deep": [without]})
+
+
+def test_a_password_is_hidden_before_a_value_is_cut_short() -> None:
+    assert "open" not in shown(f"postgresql://me:{'open-sesame' * 20}@host/db")
 
 
 def test_an_unknown_key_comes_with_its_nearest_neighbour_or_all_known_ones() -> None:

@@ -33,7 +33,7 @@ from stabletune.config.sections import (
     Whole,
     a_number,
 )
-from stabletune.document import dotted
+from stabletune.document import dotted, without_password
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS, default_settings
 from stabletune.records import WorkloadReference
 from stabletune.space import SearchSpace
@@ -87,7 +87,9 @@ class Config(Section):
     tensorboard: Annotated[
         bool, Field(strict=True), Rule("must be true or false", "true writes TensorBoard's event files too.")
     ] = False
-    storage: Annotated[Text | None, Rule("must be null or an SQLAlchemy URL", "null keeps a journal file.")] = None
+    storage: Annotated[
+        Text | None, Field(repr=False), Rule("must be null or an SQLAlchemy URL", "null keeps a journal file.")
+    ] = None
     output: Annotated[FolderName, Rule("must be the path of a folder", "Leave it out for runs/NAME.")]
 
     _origin: Origin = PrivateAttr()
@@ -103,8 +105,13 @@ class Config(Section):
 
     @property
     def storage_url(self) -> str | None:
-        """``storage`` with ``${ENV_NAME}`` expanded; never to be written anywhere."""
-        return None if self.storage is None else ENVIRONMENT_NAME.sub(lambda name: os.environ[name[1]], self.storage)
+        """``storage`` with ``${ENV_NAME}`` expanded; never to be written anywhere.
+
+        A password that a resolved config leaves out (``***``) is left to what the database's own client reads.
+        """
+        if self.storage is None:
+            return None
+        return ENVIRONMENT_NAME.sub(lambda name: os.environ[name[1]], self.storage.replace(":***@", "@"))
 
     def settings(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Every optimizer hyperparameter: torch's defaults, then schedule and baseline, then ``params``."""
@@ -118,11 +125,12 @@ class Config(Section):
         return copy.deepcopy(self.workload_args) | named
 
     def resolved(self) -> dict[str, Any]:
-        """Plain data that ``load_config`` reads back from any folder; secrets stay ``${ENV_NAME}``."""
+        """Plain data that ``load_config`` reads back from any folder; secrets stay ``${ENV_NAME}``, passwords go."""
         data = self.model_dump(exclude={"workload", "search_space", "signals"})
         data["workload"] = self._origin.workload_name
         data["search_space"] = self.search_space.to_dict()
         data["signals"] = self.signals.model_dump(exclude_defaults=True)
+        data["storage"] = self.storage and without_password(self.storage)
         return {key: data[key] for key in type(self).model_fields}
 
     def sha256(self) -> str:

@@ -135,6 +135,20 @@ def test_a_changed_workload_source_is_a_difference(write: Writer) -> None:
     assert config.difference(other.resolved()) == ["workload_sha256"]
 
 
+def test_a_password_written_out_opens_the_database_and_is_kept_nowhere(write: Writer) -> None:
+    config = load_config(write("storage: postgresql://me:open%2Fsesame@host/db?sslpassword=my-key\n"))
+    assert config.storage_url == "postgresql://me:open%2Fsesame@host/db?sslpassword=my-key"
+    assert config.resolved()["storage"] == "postgresql://me:***@host/db?sslpassword=***"
+    assert not [secret for secret in ("open", "my-key") if secret in repr(config) + repr(config.resolved())]
+    changed = load_config(config.path, overrides=["storage=postgresql://me:changed@host/db?sslpassword=my-key"])
+    assert config.difference(changed.resolved()) == []
+    assert changed.sha256() == config.sha256()
+
+
+def test_a_password_that_was_left_out_is_left_to_the_database_s_client(write: Writer) -> None:
+    assert load_config(write("storage: postgresql://me:***@host/db\n")).storage_url == "postgresql://me@host/db"
+
+
 def test_a_config_survives_the_process_border(write: Writer) -> None:
     config = load_config(write(EVERYTHING))
     again = pickle.loads(pickle.dumps(config))
