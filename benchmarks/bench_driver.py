@@ -52,9 +52,7 @@ def main() -> None:
     config = load_config(folder / "config.yaml")
     run = RunFolder(config.output)
     run.create(config.resolved())
-    phase = SearchPhase(
-        config, SearchStudy(config, run.journal_path, resume=False), run, lessons=Lessons(), listener=Listener()
-    )
+    phase = SearchPhase(config, SearchStudy(config, run.journal_path), run, lessons=Lessons(), listener=Listener())
     seconds = []
     while not phase.is_over:
         started = time.perf_counter()

@@ -3,6 +3,7 @@
     StabletuneError
     ├── ConfigError            a config, search space or command argument breaks a rule (all mistakes together)
     ├── OutputFolderError      the output folder holds another search, or lacks what a command needs
+    ├── StorageError           the database of the study has not answered for a minute, or refuses what is stored
     ├── ResourceError          the machine or cluster lacks what a trial asks for
     ├── WorkloadError          the user's training task cannot be built or does not keep the contract
     │   └── LossFloorError     a loss at or below ``loss_floor``: its logarithm does not exist
@@ -35,6 +36,10 @@ class ConfigError(StabletuneError):
 
 class OutputFolderError(StabletuneError):
     """The output folder cannot be used for what was asked."""
+
+
+class StorageError(StabletuneError):
+    """The database of the study does not answer any more, or refuses what is stored."""
 
 
 class ResourceError(StabletuneError):

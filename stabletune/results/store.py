@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ FILES = (
     "analysis.json",
     "comparison.json",
     "running.json",
+    "driver.json",
 )
 PRODUCTS = ("recommended.yaml", "report.html")
 
@@ -225,6 +227,12 @@ class RunFolder:
     def running_path(self) -> Path:
         """Where that is; its time says when a run was heard of last."""
         return self.path / "running.json"
+
+    def driver(self) -> str:
+        """The name of the driver that works here among those that share its study: the same after a crash."""
+        name = self._read_json("driver.json").get("driver") or uuid.uuid4().hex
+        self._write_json("driver.json", {"driver": name})
+        return str(name)
 
     def recommendation(self) -> Recommendation | None:
         """The recommendation, or None when nothing has been proven."""

@@ -175,8 +175,8 @@ def _open_study(config: Config, folder: RunFolder) -> SearchStudy:
     """The study of the search: it knows which seeds are used."""
     place = config.storage or str(folder.journal_path)
     if config.storage is not None or folder.journal_path.exists():
-        study = SearchStudy(config, folder.journal_path, resume=True)
-        if study.study.get_trials(deepcopy=False):
+        study = SearchStudy(config, folder.journal_path, beginning="again")
+        if study.trials():
             return study
     raise OutputFolderError(
         f"{folder.path}: the study of the search must be there, so that no seed is used twice, but got none in "

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
-from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.records import TrialResult
 from stabletune.space import SearchSpace
 from stabletune.study.distributions import distributions, is_inside, nearest_params, suggest
 from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
 from stabletune.study.samplers import load_judging_sampler, load_sampler
-from stabletune.study.storage import FORMAT, RECORDS_FORMAT, check_format, open_storage
+from stabletune.study.sharing.access import SharedDatabase
+from stabletune.study.sharing.drivers import Drivers
+from stabletune.study.sharing.storage import Beginning, open_study, study_is_gone
 
 OUTSIDE = "lies_outside_the_search_space"
 RECORD = "record"
 OPEN_STEPS = "steps_of_open_trial:"
+DRIVER = "driver"
+BETWEEN_SEEDS_OF_DRIVERS = 1_000_003
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,43 +47,40 @@ class SearchStudy:
     Args:
         config: the resolved configuration.
         journal_path: the journal file, used unless ``config.storage`` names a database.
-        resume: whether the study must exist already, or must not.
+        beginning: whether the study must exist already (``again``), must not, or may where drivers share it.
+        driver: the name of the driver that goes through with the search, None for one who only reads or draws seeds.
     """
 
-    def __init__(self, config: Config, journal_path: Path, *, resume: bool) -> None:
+    def __init__(
+        self, config: Config, journal_path: Path, *, beginning: Beginning = "anew", driver: str | None = None
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._config = config
         self._running: dict[int, Trial] = {}
-        try:
-            self._storage = open_storage(config.storage_url, journal_path, resume=resume)
-            directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
-            if resume:
-                self.study = optuna.load_study(storage=self._storage, study_name=config.name)
-            else:
-                self.study = optuna.create_study(storage=self._storage, study_name=config.name, directions=directions)
-                self.study.set_user_attr(RECORDS_FORMAT, FORMAT)
-        except KeyError as error:
-            raise OutputFolderError(
-                f"{config.output}: its study {config.name!r} must still be in {config.storage or journal_path}, "
-                "but it is gone. Restore it, or start another search."
-            ) from error
-        except optuna.exceptions.DuplicatedStudyError as error:
-            raise OutputFolderError(
-                f"storage: must not hold a study named {config.name!r} yet, but it does. "
-                "Add --resume to go on with it, or change name."
-            ) from error
-        except (SQLAlchemyError, ImportError) as error:
-            cause = error.__cause__ if isinstance(error, ImportError) and error.__cause__ else error  # names the driver
-            raise ConfigError(
-                f"storage: must be a database that can be opened, but got {type(cause).__name__}: "
-                f"{str(cause).splitlines()[0].rstrip('.')}. Check the URL, the server and its Python driver."
-            ) from error
-        check_format(self.study, config.output)
-        # A resumed sampler that began with the same seed would propose the same values again.
-        seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
+        self.study, self._access = open_study(config, journal_path, beginning)
+        self.drivers: Drivers | None = None
+        if driver is not None and isinstance(self._access, SharedDatabase):
+            self.drivers = Drivers(self.study, driver)
+        # A sampler that begins with the seed of an earlier one, or of another driver's, would propose the same values.
+        n_trials = len(self.trials())
+        n_before = self.exclusively(self.drivers.join) if self.drivers else 0
+        seed = (config.seed + n_trials + n_before * BETWEEN_SEEDS_OF_DRIVERS) % 2**32
         self._judging = load_judging_sampler(config.sampler, seed)
         self.study.sampler = load_sampler("random" if self._judging else config.sampler, seed)
+
+    def exclusively(self, action: Callable[[], T]) -> T:
+        """Run what reads and changes the study while no other driver does; see ``SharedDatabase`` for repeats."""
+        return self._access.exclusively(action)
+
+    def leave(self) -> None:
+        """Sign off from the other drivers, if there can be any."""
+        if self.drivers is None:
+            return
+        self.drivers.fall_silent()
+        if not self._access.is_lost:
+            with contextlib.suppress(KeyError):  # a study that is gone has no drivers
+                self.exclusively(self.drivers.sign_off)
 
     def ask(self, judged: Callable[[], Sequence[Judged]]) -> tuple[int, dict[str, Any]]:
         """A new trial: its number and the values of the search space.
@@ -91,12 +92,14 @@ class SearchStudy:
         if self._judging is None:
             trial = self.study.ask()
             self._running[trial.number] = trial
+            for name, value in self._signature.items():
+                trial.set_user_attr(name, value)
             return trial.number, suggest(trial, space)
         past = optuna.create_study(sampler=self._judging, directions=self.study.directions)
         known = [trial for trial in judged() if is_inside(space, trial.settings)]
         past.add_trials([_finished(trial, space, has_tradeoff=self._has_tradeoff) for trial in known])
-        for under_way in self._running.values():
-            if not self._is_outside(under_way.number):
+        for under_way in self.trials():
+            if under_way.state == TrialState.RUNNING and not under_way.user_attrs.get(OUTSIDE):
                 past.add_trial(
                     optuna.trial.create_trial(
                         state=TrialState.RUNNING, params=under_way.params, distributions=under_way.distributions
@@ -108,53 +111,75 @@ class SearchStudy:
         """A new trial with given values, or with those of the search space that are nearest to them."""
         return self._start(nearest_params(self._config.search_space, values))
 
-    def _start(self, params: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        space = self._config.search_space
-        allowed = dict(distributions(space).values())
-        self.study.add_trial(
-            optuna.trial.create_trial(state=TrialState.RUNNING, params=dict(params), distributions=allowed)
-        )
-        trial = self._take_up(self.study.get_trials(deepcopy=False)[-1])
-        return trial.number, suggest(trial, space)
-
     def add_baseline(self) -> int:
         """Trial 0 with today's settings, which may lie outside the search space."""
         space = self._config.search_space
         arguments = {WORKLOAD_ARGS + name: value for name, value in self._config.arguments().items()}
         values = self._config.settings() | arguments
-        params = nearest_params(space, values)
+        return self._start(nearest_params(space, values), {OUTSIDE: not is_inside(space, values)})[0]
+
+    def _start(
+        self, params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        space = self._config.search_space
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
-                params=params,
+                params=dict(params),
                 distributions=dict(distributions(space).values()),
-                user_attrs={OUTSIDE: not is_inside(space, values)},
+                user_attrs={**self._signature, **(attributes or {})},
             )
         )
-        self._take_up(self.study.get_trials(deepcopy=False)[0])
-        return 0
+        frozen = self.trials()[-1]
+        trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)
+        return trial.number, suggest(trial, space)
 
-    def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
-        """Trials that a crash left running, with the values they were given; to be run again under their number.
+    def unfinished(self, held: Container[int]) -> list[int]:
+        """Trials under way that no living driver runs, and this one does not hold; to be taken up."""
+        others = self.drivers.others_alive() if self.drivers else set()
+        return [n for n, driver in self._under_way(held) if driver not in others]
 
-        What their finished runs had cost is counted as abandoned.
+    def n_elsewhere(self, held: Container[int]) -> int:
+        """How many trials other living drivers run."""
+        others = self.drivers.others_alive() if self.drivers else set()
+        return sum(driver in others for _, driver in self._under_way(held))
+
+    def _under_way(self, held: Container[int]) -> list[tuple[int, str | None]]:
+        running = (trial for trial in self.trials() if trial.state == TrialState.RUNNING)
+        return [(trial.number, trial.user_attrs.get(DRIVER)) for trial in running if trial.number not in held]
+
+    def take_up(self, number: int) -> dict[str, Any]:
+        """The values of a trial that a crash left running, to be run again under its number.
+
+        What its finished runs had cost is counted as abandoned.
         """
-        found = []
-        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            trial = self._take_up(frozen)
-            values = {} if frozen.number == 0 else suggest(trial, self._config.search_space)
-            found.append((frozen.number, values))
-            open_steps = int(self.attribute(f"{OPEN_STEPS}{frozen.number}", 0))
-            if open_steps:
-                self.note_open_steps(frozen.number, 0)
-                self.add_abandoned_steps(open_steps)
-        return found
+        trial = self._running[number] = Trial(self.study, self.trials()[number]._trial_id)
+        for name, value in self._signature.items():
+            trial.set_user_attr(name, value)
+        open_steps = int(self.attribute(f"{OPEN_STEPS}{number}", 0))
+        if open_steps:
+            self.note_open_steps(number, 0)
+            self.add_abandoned_steps(open_steps)
+        return {} if number == 0 else suggest(trial, self._config.search_space)
 
-    def tell(self, result: TrialResult, record: Mapping[str, Any], *, worst: float | None) -> None:
-        """Store a finished trial: its record first, so that a finished trial is always a whole one."""
-        trial = self._running.pop(result.spec.number)
-        trial.set_user_attr(RECORD, dict(record))
-        if result.status == "failed" or self._is_outside(result.spec.number):
+    def tell(self, result: TrialResult, record: Mapping[str, Any], *, worst: float | None) -> bool:
+        """Store a finished trial: its record first, so that a finished trial is always a whole one.
+
+        False where another driver has taken the trial over, because it heard nothing from this one: nothing is stored.
+        """
+        number = result.spec.number
+        frozen = self.trials()[number]
+        is_own = self.drivers is None or frozen.user_attrs.get(DRIVER) == self.drivers.own
+        if is_own and not frozen.state.is_finished():
+            self._running[number].set_user_attr(RECORD, dict(record))
+            self._finish(result, is_outside=bool(frozen.user_attrs.get(OUTSIDE)), worst=worst)
+        self._running.pop(number, None)
+        return is_own
+
+    def _finish(self, result: TrialResult, *, is_outside: bool, worst: float | None) -> None:
+        """Tell the outcome; of a trial whose true values lie outside the space the sampler must not learn."""
+        trial = self._running[result.spec.number]
+        if result.status == "failed" or is_outside:
             self.study.tell(result.spec.number, state=TrialState.FAIL)
             return
         if not self._has_tradeoff:
@@ -167,16 +192,17 @@ class SearchStudy:
         objective = told_objective(result, worst)
         self.study.tell(result.spec.number, [objective, instability(result)] if self._has_tradeoff else objective)
 
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial as it is stored now, in order of number."""
+        return self._reach(lambda: self.study.get_trials(deepcopy=False))
+
     def records(self) -> list[dict[str, Any]]:
         """The records of the finished trials, in order of number."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [t.user_attrs[RECORD] for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
+        return [t.user_attrs[RECORD] for t in self.trials() if t.state.is_finished() and RECORD in t.user_attrs]
 
     def fresh_seed(self) -> int:
         """A seed that no run of this study has used; noted before it is used, so that a crash cannot repeat it."""
-        n_used = int(self.attribute("fresh_seeds_used", 0)) + 1
-        self.set_attribute("fresh_seeds_used", n_used)
-        return (self._config.seed + n_used) % 2**32
+        return (self._config.seed + self._add_to("fresh_seeds_used", 1)) % 2**32
 
     def trial_seeds(self, n: int) -> list[int]:
         """The seeds of the second and further runs of every trial: drawn once, so that all trials share them."""
@@ -186,22 +212,51 @@ class SearchStudy:
             self.set_attribute("trial_seeds", seeds)
         return seeds[:n]
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether it has no trial yet, and no other driver that is about to begin one."""
+        return not self.trials() and not (self.drivers and self.drivers.others_alive())
+
     def discard(self) -> None:
-        """Delete the study from its storage."""
-        optuna.delete_study(study_name=self.study.study_name, storage=self._storage)
+        """Delete the study from its storage, if another driver has not done so."""
+        if self.drivers is not None:
+            self.drivers.fall_silent()
+            self.drivers = None
+        with contextlib.suppress(KeyError):
+            self.exclusively(lambda: optuna.delete_study(study_name=self._config.name, storage=self.study._storage))
 
     def attributes(self, prefix: str) -> list[Any]:
         """The attributes of the study whose names begin with ``prefix``, in order of name."""
-        found = self.study.user_attrs
+        found = self._attributes()
         return [found[name] for name in sorted(found) if name.startswith(prefix)]
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute of the study."""
-        return self.study.user_attrs.get(name, default)
+        return self._attributes().get(name, default)
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Store an attribute of the study, at once."""
-        self.study.set_user_attr(name, value)
+        self._reach(lambda: self.study.set_user_attr(name, value))
+
+    def _attributes(self) -> dict[str, Any]:
+        return self._reach(lambda: self.study.user_attrs)
+
+    def _reach(self, operation: Callable[[], T]) -> T:
+        """One operation of the storage, which knows nothing of the study once it is deleted."""
+        try:
+            return self.exclusively(operation)
+        except KeyError as error:
+            raise study_is_gone(self._config) from error
+
+    def _add_to(self, name: str, n: int) -> int:
+        """Count on in an attribute of the study."""
+
+        def add() -> int:
+            total = int(self.attribute(name, 0)) + n
+            self.set_attribute(name, total)
+            return total
+
+        return self.exclusively(add)
 
     def note_open_steps(self, number: int, steps: int) -> None:
         """Keep the steps of the finished runs of a trial that needs more of them."""
@@ -209,7 +264,7 @@ class SearchStudy:
 
     def add_abandoned_steps(self, steps: int) -> None:
         """Count optimizer steps of a run that gave no result."""
-        self.set_attribute("steps_abandoned", self.abandoned_steps + steps)
+        self._add_to("steps_abandoned", steps)
 
     @property
     def abandoned_steps(self) -> int:
@@ -221,13 +276,10 @@ class SearchStudy:
         """Whether instability is an objective of its own, in place of a constraint."""
         return self._config.objective.tradeoff
 
-    def _is_outside(self, number: int) -> bool:
-        """Whether a trial's true values lie outside the space, so that the sampler must not learn from them."""
-        return bool(self.study.get_trials(deepcopy=False)[number].user_attrs.get(OUTSIDE))
-
-    def _take_up(self, frozen: FrozenTrial) -> Trial:
-        trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)
-        return trial
+    @property
+    def _signature(self) -> dict[str, str]:
+        """What names the driver that runs a trial; nothing where there can be only one."""
+        return {DRIVER: self.drivers.own} if self.drivers else {}
 
 
 def _finished(trial: Judged, space: SearchSpace, *, has_tradeoff: bool) -> FrozenTrial:

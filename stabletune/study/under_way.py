@@ -36,6 +36,9 @@ class RunsUnderWay:
         self._written_at = -seconds
         self._has_failed = False
 
+    def __len__(self) -> int:
+        return len(self._runs)
+
     def start(self, spec: TrialSpec) -> None:
         """A run was handed out."""
         self._runs[spec.purpose, spec.number, spec.seed] = {

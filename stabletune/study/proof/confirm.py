@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stabletune.config import Config
 from stabletune.judgement.objective import over_seeds
 from stabletune.records import Progress, Purpose, TrialResult, TrialSpec, finite_or_none
-from stabletune.results.rows import confirmation_row, largest
+from stabletune.results.rows import confirmation_row
 from stabletune.results.store import RunFolder
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
@@ -18,7 +19,8 @@ from stabletune.study.prediction.observation import Observation, observe
 from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.plan import BASELINE, Plan, plan_proof
-from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect, proof_observations, prospects, stored_runs
+from stabletune.study.proof.proof_runs import ProofRun, Run, is_kept, proof_observations, proof_run, stored_runs
+from stabletune.study.proof.prospects import Candidate, Prospect, prospects
 from stabletune.study.specs import all_settings, trial_spec
 
 PROOF_RUN = "proof_run:"
@@ -55,30 +57,44 @@ class ConfirmationPhase:
         listener: Listener,
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
-        self._candidates, self._trials = candidates, trials
-        kept = study.attributes(PROOF_RUN)
-        everything = stored_runs(kept)
-        self._n_kept = len(kept)
-        self.runs = [run for run in everything if run.horizon == config.budget.full_steps]
-        earlier = [run for run in everything if run.horizon != config.budget.full_steps]
-        self._steps_of_other_horizons = sum(run.steps for run in earlier)
-        self._others = [*others, *proof_observations(earlier)]
-        known = {c.number for c in candidates}
-        proven = dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation")
-        self.sent = [number for number in proven if number in known]
-        folder.confirmations.rewrite([entry["row"] for entry in kept])
+        self._candidates, self._trials, self._lessons = candidates, trials, others
+        self.sent: list[int] = []
+        self._kept: list[dict[str, Any]] = []
         self._running: list[TrialSpec] = []
+        self._elsewhere: list[Run] = []
         self._saved_steps: dict[int, int] = {}
         self._standing: Standing | None = None
+        study.exclusively(self.refresh)
+        self.write_table()
         listener.on_proof(len(candidates), 2 * config.budget.confirm_seeds)
+
+    def refresh(self) -> None:
+        """Take in the runs that other drivers have made, and those that they are at."""
+        self._read(self._study.attributes(PROOF_RUN))
+        elsewhere = self._study.drivers.runs_elsewhere() if self._study.drivers else []
+        horizon = self._config.budget.full_steps
+        self._elsewhere = [Run(**run) for run in elsewhere if run["horizon"] == horizon]
+
+    def _read(self, kept: list[dict[str, Any]]) -> None:
+        self._kept, horizon = kept, self._config.budget.full_steps
+        everything = stored_runs(kept)
+        self.runs = [run for run in everything if run.horizon == horizon]
+        self._earlier = [run for run in everything if run.horizon != horizon]
+        known = {c.number for c in self._candidates}
+        proven = dict.fromkeys(r.candidate for r in self.runs if r.purpose == "confirmation")
+        self.sent = list(dict.fromkeys([*(number for number in proven if number in known), *self.sent]))
+
+    def write_table(self) -> None:
+        """Write ``confirmations.csv`` anew from the study."""
+        self._folder.confirmations.rewrite([entry["row"] for entry in self._kept])
 
     @property
     def is_over(self) -> bool:
         """Whether there is a winner with its baseline runs, or nothing survived."""
         plan = self.standing.plan
         if plan.winner is None:
-            return plan.is_exhausted and not self._running
-        return not self._baseline_seeds_missing(plan.winner) and not self._running
+            return plan.is_exhausted and not self._under_way
+        return not self._baseline_seeds_missing(plan.winner) and not self._under_way
 
     @property
     def winner(self) -> Prospect | None:
@@ -96,14 +112,14 @@ class ConfirmationPhase:
 
     def next_spec(self) -> TrialSpec | None:
         """The baseline's first run, else what the plan wants, else the baseline on the likely winner's seeds."""
-        is_mark_under_way = any(spec.purpose == "baseline" for spec in self._running)
+        is_mark_under_way = any(run.purpose == "baseline" for run in self._under_way)
         if self._candidates and self._mark is None and not is_mark_under_way:
             seed = self._interrupted(BASELINE, "baseline")
             return self._start(BASELINE, "baseline", self._study.fresh_seed() if seed is None else seed)
         plan = self.standing.plan
         if plan.wanted is not None:
             number = plan.wanted.candidate.number
-            under_way = [s for s in self._running if s.number == number and s.purpose == "confirmation"]
+            under_way = [r for r in self._under_way if r.number == number and r.purpose == "confirmation"]
             if len(plan.wanted.runs) + len(under_way) < plan.n_runs:
                 is_last = len(plan.wanted.runs) + len(under_way) == self._config.budget.confirm_seeds - 1
                 if number not in self.sent:
@@ -112,7 +128,7 @@ class ConfirmationPhase:
         leader = plan.winner or plan.wanted
         if leader is None or len(leader.runs) < min(LIKELY_TO_HOLD, leader.n_seeds):
             return None
-        under_way_too = {spec.seed for spec in self._running if spec.purpose == "baseline"}
+        under_way_too = {run.seed for run in self._under_way if run.purpose == "baseline"}
         seeds = [seed for seed in self._baseline_seeds_missing(leader) if seed not in under_way_too]
         return self._start(BASELINE, "baseline", seeds[0]) if seeds else None
 
@@ -124,23 +140,23 @@ class ConfirmationPhase:
 
     def on_result(self, result: TrialResult) -> None:
         """Write the run's files, then store it with the study."""
-        self._end(result.spec)
         self._folder.record(result)
         place = place_of(all_settings(result.spec), self._config.search_space)
-        self.runs.append(_proof_run(result, observe(result, place)))
-        self._keep(result, self.runs[-1])
+        self._study.exclusively(lambda: self._keep(result, proof_run(result, observe(result, place))))
         self._forget_checkpoint(result.spec)
         self._listener.on_result(result)
 
     def on_abandoned(self, spec: TrialSpec, steps: int) -> None:
         """Record a run that was ended because its candidate was dropped, or because the study was stopped."""
-        self._end(spec)
-        if spec.purpose == "confirmation" and self._is_lost(spec.number):
+        is_lost = spec.purpose == "confirmation" and self._is_lost(spec.number)
+        if is_lost:
             reason = f"step {steps}: no longer needed, because another seed of candidate {spec.number} was not clean."
             result = TrialResult(spec=spec, status="stopped", reason=reason, losses=np.full(steps, np.nan))
             self._folder.confirmations.write(confirmation_row(result))
-            self._keep(result, None)
+            self._study.exclusively(lambda: self._keep(result, None))
             self._forget_checkpoint(spec)
+        else:
+            self._study.exclusively(lambda: self._end(spec))
         is_saved = spec.checkpoint is not None and Path(spec.checkpoint).exists()
         saved_steps = self._saved_steps.get(spec.seed, 0) if is_saved else 0  # counted with the run that goes on
         self._study.add_abandoned_steps(max(0, steps - saved_steps))
@@ -149,7 +165,7 @@ class ConfirmationPhase:
     @property
     def steps_spent(self) -> int:
         """Optimizer steps of every finished proof run of this study."""
-        return self._steps_of_other_horizons + sum(run.steps for run in self.runs)
+        return sum(run.steps for run in [*self._earlier, *self.runs])
 
     @property
     def n_sent(self) -> int:
@@ -161,7 +177,8 @@ class ConfirmationPhase:
     def standing(self) -> Standing:
         """What all runs say so far; judged anew only after one has ended, for executors ask many times between."""
         if self._standing is None or self._standing.n_runs != len(self.runs):
-            outlook = Outlook(self._config, self._trials, [*self._others, *proof_observations(self.evidence)])
+            seen = [*self._lessons, *proof_observations(self._earlier), *proof_observations(self.evidence)]
+            outlook = Outlook(self._config, self._trials, seen)
             n_seeds = self._config.budget.confirm_seeds
             found = prospects(self._candidates, self.evidence, outlook, n_seeds=n_seeds)
             self._standing = Standing(len(self.runs), outlook, found, plan_proof(found))
@@ -213,7 +230,7 @@ class ConfirmationPhase:
         if self._config.budget.checkpoint_minutes is None:
             return None
         done = {run.seed for run in self.runs if run.purpose == purpose}
-        under_way = {spec.seed for spec in self._running if spec.purpose == purpose}
+        under_way = {run.seed for run in self._under_way if run.purpose == purpose}
         seeds = self._folder.interrupted_seeds(number, purpose, self._config.budget.full_steps)
         return next((seed for seed in seeds if seed not in done | under_way), None)
 
@@ -224,16 +241,29 @@ class ConfirmationPhase:
             for file in path.parent.glob(f"{path.stem}.*"):
                 file.unlink(missing_ok=True)
 
+    @property
+    def _under_way(self) -> list[Run]:
+        """The runs that this driver or another one is at."""
+        return [*(Run(s.number, s.purpose, s.seed, s.full_steps) for s in self._running), *self._elsewhere]
+
     def _end(self, spec: TrialSpec) -> None:
         """Take a run off the list; specs that crossed a process border are told by what names them."""
         key = (spec.number, spec.purpose, spec.seed)
-        self._running = [other for other in self._running if (other.number, other.purpose, other.seed) != key]
+        self._run_these([other for other in self._running if (other.number, other.purpose, other.seed) != key])
+
+    def _run_these(self, specs: list[TrialSpec]) -> None:
+        if self._study.drivers is not None:
+            self._study.drivers.note_runs([Run(s.number, s.purpose, s.seed, s.full_steps)._asdict() for s in specs])
+        self._running = specs
 
     def _keep(self, result: TrialResult, run: ProofRun | None) -> None:
-        """Store a run and its row with the study, each under a name of its own."""
+        """Store a run and its row with the study, each under a name of its own, and take the run off the list."""
+        kept = self._study.attributes(PROOF_RUN)
         entry = {"run": run and dataclasses.asdict(run), "row": finite_or_none(confirmation_row(result))}
-        self._study.set_attribute(f"{PROOF_RUN}{self._n_kept:06d}", entry)
-        self._n_kept += 1
+        if not is_kept(entry, kept):
+            self._study.set_attribute(f"{PROOF_RUN}{len(kept):06d}", entry)
+        self._read(self._study.attributes(PROOF_RUN))
+        self._end(result.spec)
 
     def _is_lost(self, number: int) -> bool:
         return any(run.candidate == number and not run.is_clean for run in self.evidence)
@@ -250,22 +280,6 @@ class ConfirmationPhase:
         if budget.checkpoint_minutes is not None:
             path = str(self._folder.checkpoint_path(number, purpose, seed, budget.full_steps))
         spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed, checkpoint=path)
-        self._running.append(spec)
+        self._run_these([*self._running, spec])
         self._listener.on_start(spec)
         return spec
-
-
-def _proof_run(result: TrialResult, observation: Observation | None) -> ProofRun:
-    return ProofRun(
-        candidate=result.spec.number,
-        purpose="baseline" if result.spec.purpose == "baseline" else "confirmation",
-        seed=result.spec.seed,
-        is_clean=result.status == "completed" and not result.is_spiky and result.objective is not None,
-        is_spiky=result.is_spiky,
-        objective=result.objective,
-        steps=result.steps,
-        reason=result.reason,
-        horizon=result.spec.full_steps,
-        observation=observation.as_data() if observation else None,
-        max_sharpness_ratio=largest(result.measurements, "sharpness_ratio"),
-    )

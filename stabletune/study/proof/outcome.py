@@ -17,7 +17,8 @@ from stabletune.judgement.objective import over_seeds, ratio_to_baseline
 from stabletune.records import UNEXPLAINED
 from stabletune.results.binomial import spiky_run_rate_upper
 from stabletune.results.recommendation import Recommendation, settings_from
-from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect
+from stabletune.study.proof.proof_runs import ProofRun
+from stabletune.study.proof.prospects import Candidate, Prospect
 
 Ending = Literal["recommended", "nothing_survived", "out_of_time"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from stabletune.judgement.objective import over_seeds
 from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import Outlook
+from stabletune.study.proof.proof_runs import ProofRun, observed
 
 REACH = 0.12
 PRIOR_RUNS = 1.0
@@ -26,23 +27,6 @@ class Candidate:
     number: int
     values: Mapping[str, Any]
     observation: Observation
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProofRun:
-    """One finished proof run. ``objective`` is None unless it completed; ``observation`` is None if it failed."""
-
-    candidate: int
-    purpose: Literal["confirmation", "baseline"]
-    seed: int
-    is_clean: bool
-    objective: float | None
-    steps: int
-    reason: str
-    horizon: int
-    observation: Mapping[str, Any] | None = None
-    max_sharpness_ratio: float | None = None
-    is_spiky: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +104,7 @@ def prospects(
             values[n] = over_seeds(over_its_seeds)
     regrets = outlook.regrets(values, noise=seed_noise(reached))
     survival = outlook.survival([c.observation for c in alive])
-    evidence = [(_observed(run).place, run.is_clean) for run in runs if run.observation is not None]
+    evidence = [(observed(run).place, run.is_clean) for run in runs if run.observation is not None]
     found = []
     for candidate, value, regret, chance in zip(alive, values, regrets, survival, strict=True):
         objective = outlook.objective_of(float(value), candidate.observation)
@@ -133,16 +117,6 @@ def prospects(
     return found
 
 
-def stored_runs(entries: Sequence[Mapping[str, Any]]) -> list[ProofRun]:
-    """The runs among what a study keeps of its proof; of a run that was dropped it keeps the row alone."""
-    return [ProofRun(**entry["run"]) for entry in entries if entry["run"]]
-
-
-def proof_observations(runs: Sequence[ProofRun]) -> list[Observation]:
-    """What the proof runs saw."""
-    return [_observed(run) for run in runs if run.observation is not None]
-
-
 def seed_noise(reached: Sequence[Sequence[float]]) -> float:
     """Standard deviation of a candidate's values between seeds, pooled over the candidates that have two or more."""
     deviations = [np.var(values, ddof=1) * (len(values) - 1) for values in reached if len(values) > 1]
@@ -152,8 +126,3 @@ def seed_noise(reached: Sequence[Sequence[float]]) -> float:
 
 def _reached(outlook: Outlook, candidate: Candidate, runs: Sequence[ProofRun]) -> list[float]:
     return [outlook.value_of(run.objective, candidate.observation) for run in runs if run.objective is not None]
-
-
-def _observed(run: ProofRun) -> Observation:
-    assert run.observation is not None
-    return Observation(**run.observation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,24 +37,42 @@ class SearchPhase:
     ) -> None:
         self._config, self._study, self._folder, self._listener = config, study, folder, listener
         self._lessons = lessons
-        self._waiting = study.unfinished()
+        self._waiting: list[int] = []
+        self._n_elsewhere = 0
         self._finished: list[dict[str, Any]] = []
         self._observed: list[Observation | None] = []
-        self._of_more_seeds: list[Observation] = []
-        for attributes in study.records():
-            self._take(attributes)
+        self._of_more_seeds: list[list[Observation]] = []
         self._seen: tuple[int, Outlook] | None = None
         self._open: dict[int, OpenTrial] = {}
         self._n_running = 0
+        self._failures_in_a_row = 0
+        study.exclusively(self.refresh)
+        self.write_table()
+        listener.on_search(config.budget.trials, len(self._finished))
+
+    def refresh(self) -> None:
+        """Take in what other drivers have finished, and which trials are unfinished with no driver at them.
+
+        Raises:
+            BaselineFailed: it failed before, or for another driver.
+        """
+        known = {attributes["row"]["trial"] for attributes in self._finished}
+        for attributes in self._study.records():
+            if attributes["row"]["trial"] not in known:
+                self._take(attributes)
+                self._open.pop(attributes["row"]["trial"], None)
         if any(a["row"]["trial"] == 0 and a["row"]["status"] == "failed" for a in self._finished):
             raise BaselineFailed(
                 "trial 0, the baseline, must have run, but it failed when this search was started. "
                 "Start another search with --output.",
                 "",
             )
-        self._failures_in_a_row = 0
-        folder.trials.rewrite([attributes["row"] for attributes in self._finished])
-        listener.on_search(config.budget.trials, len(self._finished))
+        self._waiting = self._study.unfinished(self._open)
+        self._n_elsewhere = self._study.n_elsewhere(self._open)
+
+    def write_table(self) -> None:
+        """Write ``trials.csv`` anew from the study."""
+        self._folder.trials.rewrite([attributes["row"] for attributes in self._finished])
 
     @property
     def is_over(self) -> bool:
@@ -64,10 +83,10 @@ class SearchPhase:
         """The next seed of a trial under way, else one left unfinished by a crash, the baseline, the sampler's next."""
         trial = next((trial for trial in self._open.values() if trial.seeds_left), None)
         if trial is None:
-            n_known = len(self._finished) + len(self._open)
+            n_known = len(self._finished) + len(self._open) + self._n_elsewhere
             if not self._waiting and n_known >= self._config.budget.trials:
                 return None
-            number, values = self._waiting.pop(0) if self._waiting else self._new_trial(n_known)
+            number, values = self._unfinished_trial() if self._waiting else self._new_trial(n_known)
             seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
             trial = self._open[number] = OpenTrial(number, values, len(seeds), seeds)
         self._n_running += 1
@@ -95,7 +114,7 @@ class SearchPhase:
             if not trial.is_over:
                 self._study.note_open_steps(trial.number, sum(run.steps for run in trial.results))
         if trial is not None and trial.is_over:
-            self._finish(trial)
+            self._study.exclusively(lambda: self._finish(trial))
         self._listener.on_result(result)
         if trial is not None and trial.is_over:
             self._count_failures(trial.whole())
@@ -128,7 +147,8 @@ class SearchPhase:
     @property
     def other_runs(self) -> list[Observation]:
         """Further seeds of the newest trials, and the runs of earlier searches."""
-        return [*self._of_more_seeds[-REMEMBERED:], *self._lessons.observations]
+        of_more_seeds = [run for runs in self._of_more_seeds for run in runs]
+        return [*of_more_seeds[-REMEMBERED:], *self._lessons.observations]
 
     @property
     def outlook(self) -> Outlook:
@@ -162,16 +182,23 @@ class SearchPhase:
         whole, attributes = trial.whole(), self._attributes(trial)
         self._folder.record(whole, row=attributes["row"])
         objectives = [a["row"]["objective"] for a in self._finished if a["row"]["objective"] is not None]
-        self._study.tell(whole, attributes, worst=max(objectives, default=None))
-        self._take(attributes)
+        if self._study.tell(whole, attributes, worst=max(objectives, default=None)):
+            self._take(attributes)
+        else:
+            self._study.add_abandoned_steps(attributes["row"]["steps"])
         del self._open[trial.number]
 
     def _take(self, attributes: dict[str, Any]) -> None:
-        """Add a finished trial to what is known."""
-        self._finished.append(attributes)
+        """Add a finished trial to what is known, in order of number, which is the same for all drivers."""
+        place = bisect(self._finished, attributes["row"]["trial"], key=lambda known: known["row"]["trial"])
+        self._finished.insert(place, attributes)
         whole = attributes["observation"]
-        self._observed.append(Observation(**whole) if whole else None)
-        self._of_more_seeds += [Observation(**data) for data in attributes["of_more_seeds"]]
+        self._observed.insert(place, Observation(**whole) if whole else None)
+        self._of_more_seeds.insert(place, [Observation(**data) for data in attributes["of_more_seeds"]])
+
+    def _unfinished_trial(self) -> tuple[int, dict[str, Any]]:
+        number = self._waiting.pop(0)
+        return number, self._study.take_up(number)
 
     def _new_trial(self, n_known: int) -> tuple[int, dict[str, Any]]:
         """The baseline first, then what earlier searches recommended, then the sampler's own."""

@@ -16,8 +16,8 @@ from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import REMEMBERED, sampled
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.confirm import PROOF_RUN
-from stabletune.study.proof.prospects import proof_observations, stored_runs
-from stabletune.study.storage import read_study
+from stabletune.study.proof.proof_runs import proof_observations, stored_runs
+from stabletune.study.sharing.storage import read_study
 
 LESSON, TO_TRY = "lesson:", "settings_to_try"
 SAME_TASK = ("workload", "schedule")
@@ -75,11 +75,11 @@ def keep(lessons: Lessons, study: SearchStudy) -> None:
     study.set_attribute(TO_TRY, [dict(values) for values in lessons.to_try])
 
 
-def recall(study: SearchStudy, config: Config) -> Lessons:
-    """The lessons stored with a study; learned anew if a crash came before they were."""
+def recall(study: SearchStudy, config: Config, lessons: Lessons | None = None) -> Lessons:
+    """The lessons stored with a study, where none are yet those given, learned anew if a crash came before."""
     to_try = study.attribute(TO_TRY, None)
     if to_try is None:
-        lessons = learn(config)
+        lessons = learn(config) if lessons is None else lessons
         keep(lessons, study)
         return lessons
     runs = [(entry["settings"], Observation(**entry["observation"])) for entry in study.attributes(LESSON)]

@@ -10,7 +10,8 @@ import pytest
 from stabletune.config import load_config
 from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.proof.plan import plan_proof
-from stabletune.study.proof.prospects import Candidate, proof_observations, prospects
+from stabletune.study.proof.proof_runs import proof_observations
+from stabletune.study.proof.prospects import Candidate, prospects
 from tests.study.prediction.seen import seen
 from tests.study.proof.test_prospects import SEEDS, prospect, ran
 

@@ -8,7 +8,8 @@ import pytest
 from stabletune.config import load_config
 from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.proof.front import front, point_of
-from stabletune.study.proof.prospects import Candidate, ProofRun, Prospect, prospects, seed_noise
+from stabletune.study.proof.proof_runs import ProofRun
+from stabletune.study.proof.prospects import Candidate, Prospect, prospects, seed_noise
 from tests.study.prediction.seen import seen
 
 SEEDS = 3

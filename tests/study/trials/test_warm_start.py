@@ -4,7 +4,7 @@ import pytest
 
 from stabletune.config import load_config
 from stabletune.errors import ConfigError, OutputFolderError
-from stabletune.study.storage import read_study
+from stabletune.study.sharing.storage import read_study
 from stabletune.study.trials.warm_start import learn
 from tests.study.running import rows_of, run
 

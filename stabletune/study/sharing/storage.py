@@ -1,0 +1,200 @@
+"""Where a study is kept: a journal file in the run folder, or a database; opened to go on, or only to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from stabletune.config import Config
+from stabletune.document import without_password
+from stabletune.errors import ConfigError, OutputFolderError
+from stabletune.study.sharing.access import DATABASE_ERRORS, Access, Alone, SharedDatabase, connect_args, reason
+
+RECORDS_FORMAT, FORMAT = "records_format", 2
+CONFIG = "config"
+OF_ONE_DRIVER = ("workload", "storage", "warm_start", "tensorboard", "resources.max_concurrent", "resources.address")
+
+Beginning = Literal["anew", "anew or shared", "again"]
+
+
+def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tuple[optuna.Study, Access]:
+    """The study of a search that begins, joins the other drivers of a study in PostgreSQL, or goes on.
+
+    Raises:
+        OutputFolderError: there is no study to go on with, or one where there must be none, or it cannot be read.
+        ConfigError: the database cannot be opened, or its study is that of another config.
+    """
+    url = config.storage_url
+    try:
+        if url is None:
+            if beginning == "again":
+                _check_journal(journal_path)
+            return _begin(config, lambda: _journal(journal_path), Alone(), beginning)
+        access = _access(config)
+        if beginning == "again" and _is_missing_file(url):
+            raise OutputFolderError(
+                f"storage: must hold the study that is to go on, but {make_url(url).database} is gone. "
+                "Restore it, or start another search."
+            )
+        return access.exclusively(lambda: _begin(config, lambda: _database(url), access, beginning))
+    except KeyError as error:
+        raise study_is_gone(config) from error
+    except optuna.exceptions.DuplicatedStudyError as error:
+        to_go_on = "Add --resume to share it" if _is_shared(url) else "Go on with --resume in the folder of its search"
+        raise OutputFolderError(
+            f"storage: must not hold a study named {config.name!r} yet, but it does. {to_go_on}, or change name."
+        ) from error
+    except (*DATABASE_ERRORS, ImportError) as error:
+        raise ConfigError(
+            f"storage: must be a database that can be opened, but {without_password(config.storage or '')} gave "
+            f"{reason(error, url or '')}. Check the URL, the server and its Python driver "
+            "(pip install 'stabletune[postgresql]')."
+        ) from error
+
+
+def study_is_gone(config: Config) -> OutputFolderError:
+    """What to raise where the study of a search is not in its storage any more."""
+    place = f"{config.output}/study.journal" if config.storage is None else without_password(config.storage)
+    return OutputFolderError(
+        f"{config.output}: its study {config.name!r} must still be in {place}, but it is gone. "
+        "Restore it, or start another search."
+    )
+
+
+def _access(config: Config) -> Access:
+    url = _parsed(config)
+    return SharedDatabase(url, without_password(config.storage or ""), config.name) if _is_shared(url) else Alone()
+
+
+def _is_shared(url: str | None) -> bool:
+    """Whether several drivers can be at a study there: a lock that dies with its driver is known of PostgreSQL only."""
+    return url is not None and make_url(url).get_backend_name() == "postgresql"
+
+
+def _parsed(config: Config) -> str:
+    """The URL of the storage, once its parts and its dialect are known; what cannot be taken apart is not shown."""
+    url = config.storage_url or ""
+    try:
+        make_url(url).get_dialect()
+    except (SQLAlchemyError, ValueError) as error:
+        raise ConfigError(
+            f"storage: must be an SQLAlchemy URL of a database it knows, but {without_password(config.storage or '')} "
+            f"gave {reason(error, url)}. Examples: sqlite:///study.db, postgresql+psycopg://USER@HOST/NAME. "
+            "Write special characters of its user and password as %XX."
+        ) from None
+    return url
+
+
+def _database(url: str) -> RDBStorage:
+    template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in the version of its schema
+    return RDBStorage(template, engine_kwargs={"connect_args": connect_args(url)})
+
+
+def _begin(
+    config: Config, open_storage: Callable[[], Any], access: Access, beginning: Beginning
+) -> tuple[optuna.Study, Access]:
+    storage = open_storage()
+    may_join = beginning == "anew or shared" and isinstance(access, SharedDatabase)
+    if beginning == "again" or (may_join and config.name in optuna.get_all_study_names(storage)):
+        study = optuna.load_study(storage=storage, study_name=config.name)
+        if may_join:
+            _check_config(study, config)
+    else:
+        directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
+        study = optuna.create_study(storage=storage, study_name=config.name, directions=directions)
+        study.set_user_attr(RECORDS_FORMAT, FORMAT)
+        if isinstance(access, SharedDatabase):
+            study.set_user_attr(CONFIG, json.loads(json.dumps(_of_every_driver(config.resolved()))))
+    check_format(study, config.output)
+    return study, access
+
+
+def _check_config(study: optuna.Study, config: Config) -> None:
+    """Refuse to join a study that was begun with another config, by name."""
+    theirs = study.user_attrs.get(CONFIG, {})
+    mine = _of_every_driver(config.resolved())
+    differing = [key for key in config.difference({**config.resolved(), **theirs}) if key not in OF_ONE_DRIVER]
+    if mine["workload"] != theirs.get("workload"):
+        differing.append("workload")
+    if differing:
+        raise ConfigError(
+            f"--resume: the study {config.name!r} in storage must have been begun with this config but for its budget, "
+            f"but has other values for {', '.join(differing)}. Use the same config, or change name."
+        )
+
+
+def _of_every_driver(resolved: dict[str, Any]) -> dict[str, Any]:
+    """A resolved config with the workload's name as it is on any machine."""
+    return {**resolved, "workload": Path(resolved["workload"]).name}
+
+
+def _journal(path: Path) -> optuna.storages.JournalStorage:
+    """The storage on a journal file, which reads the whole of it."""
+    try:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+        raise OutputFolderError(
+            f"{path}: must be a journal that Optuna wrote, but reading it gave {type(error).__name__}: {error}. "
+            "Restore it, or start another search."
+        ) from error
+
+
+def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
+    """The study of a search, to be read only; None if it is gone.
+
+    Raises:
+        OutputFolderError: it cannot be read, or was written by another version.
+    """
+    url = config.storage_url
+    if not journal_path.exists() if url is None else _is_missing_file(_parsed(config)):
+        return None
+    try:
+        storage: Any = _journal(journal_path) if url is None else _database(url)
+        study = optuna.load_study(study_name=config.name, storage=storage)
+    except KeyError:
+        return None
+    except (*DATABASE_ERRORS, ImportError) as error:
+        raise OutputFolderError(
+            f"{config.output}: the database of its study must be readable, but got {type(error).__name__}. "
+            "Check the server, its Python driver and the file."
+        ) from error
+    check_format(study, config.output)
+    return study
+
+
+def _is_missing_file(url: str) -> bool:
+    """Whether a SQLite file is named that is not there; opening it would make an empty one."""
+    parts = make_url(url)
+    is_file = parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:")
+    return is_file and not Path(str(parts.database)).exists()
+
+
+def check_format(study: optuna.Study, folder: object) -> None:
+    """Refuse a study whose records another version of stabletune wrote."""
+    found = study.user_attrs.get(RECORDS_FORMAT, 1)
+    if found != FORMAT:
+        raise OutputFolderError(
+            f"{folder}: its records must have format {FORMAT}, but have format {found}, of another version of "
+            "stabletune. Start another search, or use that version."
+        )
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a folder without its journal, and cut off a last record that a crash left half written."""
+    if not path.exists():
+        raise OutputFolderError(
+            f"{path}: must be there to go on with a search, but it is not. Restore it, or start another search."
+        )
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with path.open("r+b") as journal:
+            journal.truncate(content.rfind(b"\n") + 1)
