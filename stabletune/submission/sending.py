@@ -95,5 +95,5 @@ def with_lessons(config: Config, scratch: Path) -> RunFolder | None:
     lessons = learn(config)
     run = RunFolder(scratch)
     run.create(config.resolved())
-    keep(lessons, SearchStudy(config, run.journal_path, resume=False))
+    keep(lessons, SearchStudy(config, run.journal_path))
     return run
