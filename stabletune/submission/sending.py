@@ -48,7 +48,7 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
     if file is not None and root.is_relative_to(file.parent):
         root = file.parent
     if not is_built_in:
-        pack(root, target)
+        pack(root, target, besides=Path(config.output).expanduser().resolve())  # a run is sent as one file
     if file is not None:
         if file.is_relative_to(root):
             place = target / file.relative_to(root)

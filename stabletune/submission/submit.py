@@ -91,12 +91,13 @@ def submit(
             )
         show(f"--resume: job {note.job_id} is gone from {address}, with its results; a new one begins.\n")
         note = None
+    if note is not None:
+        submission.refuse_another_config(note.job_id)
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.claimed():
         if note is None:
             note = submission.start(resume=resume)
         else:
-            submission.refuse_another_config(note.job_id)
             note.write(folder.path)
         return submission.see_through(note)
 

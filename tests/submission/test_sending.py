@@ -51,6 +51,15 @@ def test_the_configs_folder_arrives_with_its_layout(tmp_path):
     assert (found.resources.address, found.resources.cpus_per_trial) == ("auto", 2)
 
 
+def test_the_output_folder_is_not_sent_with_the_configs(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload="workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    write(tmp_path / "mine" / "results" / "trials.csv", "trial\n")
+    config.write_text(f"{config.read_text()}output: {config.parent / 'results'}\n")
+    _, files = sent(config, tmp_path)
+    assert files == {"config.yaml", "workload.py", "job-1.yaml"}
+
+
 def test_a_workload_above_its_config_arrives_with_the_same_layout(tmp_path):
     config = write(tmp_path / "mine" / "configs" / "config.yaml", CONFIG.format(workload="../workload.py"))
     write(tmp_path / "mine" / "workload.py", WORKLOAD)

@@ -148,6 +148,20 @@ def test_a_job_that_is_stopped_leaves_what_it_has_done(story):
     assert not (story.out / "submission.json").exists()
 
 
+def test_a_job_is_fetched_by_its_id_into_a_folder_that_does_not_know_it(submit, story, project):
+    job = job_in(story.left.stderr)
+    fetched = submit("config.yaml", "--output", "elsewhere", "--job", job, "--quiet")
+    assert fetched.code == 130
+    assert rows_of(project / "elsewhere") == story.rows_then
+
+
+def test_a_job_of_another_config_is_refused_and_leaves_no_folder(submit, story, project):
+    refused = submit("config.yaml", "--output", "other", "--set", "seed=4", "--job", job_in(story.left.stderr))
+    assert refused.code == 2
+    assert "but got other values for seed." in refused.stderr
+    assert not (project / "other").exists()
+
+
 def test_a_new_job_goes_on_with_what_came_back(story):
     assert story.ended.code == 0, story.ended.stderr
     rows = rows_of(story.out)
