@@ -130,14 +130,14 @@ class _Submission:
         with tempfile.TemporaryDirectory(prefix="stabletune-submit-") as scratch:
             sent = Path(scratch) / "sent"
             sent.mkdir()
-            run = folder if goes_on else with_lessons(config, Path(scratch) / "run")
             try:
+                run = folder if goes_on else with_lessons(config, Path(scratch) / "run")
                 prepare(config, job_id, sent, run)
                 note.write(folder.path)
                 command = _command(job_id, takes_up=run is not None)
                 metadata = {CONFIG: yaml.safe_dump(config.resolved())}
                 self._head.start(job_id, command, folder=sent, metadata=metadata)
-            except BaseException:
+            except Exception:  # but not after Ctrl-C: the head may have started it
                 forget_note(folder.path)
                 raise
         return note
