@@ -111,9 +111,10 @@ def _begin(
     else:
         directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
         study = optuna.create_study(storage=storage, study_name=config.name, directions=directions)
-        study.set_user_attr(RECORDS_FORMAT, FORMAT)
         if isinstance(access, SharedDatabase):
             study.set_user_attr(CONFIG, json.loads(json.dumps(_of_every_driver(config.resolved()))))
+    if RECORDS_FORMAT not in study.user_attrs and not study.get_trials(deepcopy=False):
+        study.set_user_attr(RECORDS_FORMAT, FORMAT)  # on resume too: a kill may come in between
     check_format(study, config.output)
     return study, access
 
@@ -141,7 +142,7 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
     """The storage on a journal file, which reads the whole of it."""
     try:
         return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError, RecursionError, OSError) as error:
         raise OutputFolderError(
             f"{path}: must be a journal that Optuna wrote, but reading it gave {type(error).__name__}: {error}. "
             "Restore it, or start another search."
@@ -189,12 +190,24 @@ def check_format(study: optuna.Study, folder: object) -> None:
 
 
 def _check_journal(path: Path) -> None:
-    """Refuse a folder without its journal, and cut off a last record that a crash left half written."""
+    """Refuse a folder without its journal, and cut off a last record that a crash left half written.
+
+    A last line that is whole but no record is refused: Optuna finds it only once another has been written after it.
+    """
     if not path.exists():
         raise OutputFolderError(
             f"{path}: must be there to go on with a search, but it is not. Restore it, or start another search."
         )
     content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
         with path.open("r+b") as journal:
-            journal.truncate(content.rfind(b"\n") + 1)
+            journal.truncate(end)
+    records = content[:end].split(b"\n")[:-1]
+    try:
+        json.loads(records[-1] if records else b"{}")
+    except (ValueError, RecursionError) as error:
+        raise OutputFolderError(
+            f"{path}:{len(records)}: must be a record that Optuna wrote, but is damaged. "
+            "Remove the line, or start another search."
+        ) from error
