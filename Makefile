@@ -32,11 +32,12 @@ demo: $(READY) ## Search the diabetes example into runs/diabetes; a second run g
 test: $(READY) ## Run all tests but those that need a GPU
 	$(BIN)/python -m pytest -m "not gpu"
 
-check: $(READY) ## Check format, lint, types and layers
+check: $(READY) ## Check format, lint, types, layers, and known vulnerabilities where they can be looked up
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+	@$(BIN)/python tests/audit_dependencies.py
 
 bench: $(READY) ## Run every benchmark
 	@for script in benchmarks/bench_*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
