@@ -153,7 +153,10 @@ def _built_in(name: str, folder: Path) -> FoundWorkload:
 
 
 def _found(reference: WorkloadReference, name: str, source: Path | None) -> FoundWorkload:
-    sha256 = hashlib.sha256(source.read_bytes()).hexdigest() if source is not None else None
+    try:
+        sha256 = hashlib.sha256(source.read_bytes()).hexdigest() if source is not None else None
+    except OSError as error:
+        _refuse(f"must name a file that can be read ({source}: {error.strerror})", name, "Check the permissions.")
     return FoundWorkload(reference, name, source, sha256)
 
 

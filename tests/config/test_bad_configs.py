@@ -105,9 +105,17 @@ def test_a_config_that_cannot_be_read_is_named(name: str, said: str, tmp_path: P
     assert f"{tmp_path / name}: must be a readable text file, {said}" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "mine.yaml", "mine.py", "out"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("config.yaml", "config.yaml: must be a readable text file, but got: Permission denied."),
+        ("mine.yaml", "mine.yaml: must be a readable text file, but got: Permission denied."),
+        ("mine.py", "workload: must name a file that can be read ("),
+        ("out", "must be a place to read or write, but got permission denied."),
+    ],
+)
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read and write everything")
-def test_what_may_not_be_read_or_written_is_named(name: str, tmp_path: Path) -> None:
+def test_what_may_not_be_read_or_written_is_named(name: str, said: str, tmp_path: Path) -> None:
     files = {"mine.yaml": "lr: {low: 1, high: 2}", "mine.py": "def build(seed, device): ...", "out": None}
     path = put(Bad("search_space: mine.yaml\nworkload: mine.py:build\noutput: OUT", "", "", files), tmp_path)
     path.write_text(path.read_text().replace("OUT", str(tmp_path / "out" / "run")))
@@ -115,10 +123,10 @@ def test_what_may_not_be_read_or_written_is_named(name: str, tmp_path: Path) -> 
     done = search(path)
     (tmp_path / name).chmod(0o700)
     assert done.exit_code == 2, done.exception
-    assert name in done.stderr and "permission denied" in done.stderr.lower()
+    assert name in done.stderr and said in done.stderr
 
 
-@pytest.mark.parametrize("written", ["seed: 0777", LAUGHS, "storage: redis://host", "output: ~nobody-of-this-name"])
+@pytest.mark.parametrize("written", ["seed: 0777", LAUGHS, "storage: redis://host"])
 def test_a_process_says_the_same(written: str, tmp_path: Path) -> None:
     path = put(Bad(written, "", ""), tmp_path)
     here = search(path)
