@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from stabletune.errors import ConfigError
+from stabletune.errors import ConfigError, without_password
 
 Keys = tuple[str | int, ...]
 MOST_BYTES = 256 * 1024  # the parser is slow: seconds for a file of this size
@@ -25,11 +25,6 @@ DEEPEST = 32
 _TOO_DEEP = f"must be nested at most {DEEPEST} levels deep, but got more. Flatten it."
 # YAML 1.1 reads 0777 as 511 and 1:30 as 90
 _NOT_DECIMAL = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
-_PASSWORDS = (
-    re.compile(r"(?P<before>(?:://[^\s:/@]*)?:(?!//))(?P<password>[^\s]*)(?=@)"),
-    re.compile(r"(?P<before>[?&]\w*password=)(?P<password>[^\s&]*)"),
-)
-_FROM_ENVIRONMENT = re.compile(r"\$\{\w+\}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -144,7 +139,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[str]:
     """Set ``key.key=value`` in place, values read as YAML; return the problems."""
     problems = []
     for override in overrides:
-        where = f"--set {_shortened(without_password(override))}"
+        where = f"--set {_shortened(override)}"
         name, equals, text = override.partition("=")
         keys: Keys = tuple(re.findall(r"(?<=\.)workload_args\.[^.]+|[^.]+", name.strip()))
         if not equals or not keys:
@@ -189,24 +184,6 @@ def dotted(keys: Keys) -> str:
     return text.removeprefix(".")
 
 
-def without_password(text: str) -> str:
-    """The text with ``***`` for the passwords of URLs in it; one that is all ``${ENV_NAME}`` is none, and stays."""
-
-    def masked(found: re.Match[str]) -> str:
-        is_secret = found["password"] and not _FROM_ENVIRONMENT.fullmatch(found["password"])
-        return f"{found['before']}***" if is_secret else found[0]
-
-    for pattern in _PASSWORDS:
-        text = pattern.sub(masked, text)
-    return text
-
-
-def passwords_in(url: str) -> list[str]:
-    """Every password that ``without_password`` hides, as it is written, and what an @ in it parts."""
-    found = [match["password"] for pattern in _PASSWORDS for match in pattern.finditer(url)]
-    return [part for password in found for part in (password, *password.split("@")) if part]
-
-
 def shown(value: Any) -> str:
     """A value as the reader wrote it in YAML, without passwords, shortened."""
     if value is None:
@@ -216,10 +193,11 @@ def shown(value: Any) -> str:
     text = str(value) if isinstance(value, datetime.date) else repr(value)
     if isinstance(value, (dict, list)):
         text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
-    return _shortened(without_password(text))
+    return _shortened(text)
 
 
 def _shortened(text: str) -> str:
+    text = without_password(text)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

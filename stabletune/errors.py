@@ -14,12 +14,19 @@
     ├── JobError               a job of a cluster ended without a result, or its head stopped answering
     └── ExportError            a setting or a format that an exporter does not know
 
-Messages read ``<where>: <rule in the reader's terms>, but got <value>. <remedy>``.
+Messages read ``<where>: <rule in the reader's terms>, but got <value>. <remedy>``, and show no password.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_PASSWORDS = (
+    re.compile(r"(?P<before>(?:://[^\s:/@]*)?:(?!//))(?P<password>[^\s]*)(?=@)"),
+    re.compile(r"(?P<before>[?&]\w*password=)(?P<password>[^\s&]*)"),
+)
+_FROM_ENVIRONMENT = re.compile(r"\$\{\w+\}")
 
 
 class StabletuneError(Exception):
@@ -80,3 +87,21 @@ class JobError(StabletuneError):
 
 class ExportError(StabletuneError):
     """A setting or a format that an exporter does not know."""
+
+
+def without_password(text: str) -> str:
+    """The text with ``***`` for the passwords of URLs in it; one that is all ``${ENV_NAME}`` is none, and stays."""
+
+    def masked(found: re.Match[str]) -> str:
+        is_secret = found["password"] and not _FROM_ENVIRONMENT.fullmatch(found["password"])
+        return f"{found['before']}***" if is_secret else found[0]
+
+    for pattern in _PASSWORDS:
+        text = pattern.sub(masked, text)
+    return text
+
+
+def passwords_in(url: str) -> list[str]:
+    """Every password that ``without_password`` hides, and what it falls into where a URL is taken apart wrong."""
+    found = [match["password"] for pattern in _PASSWORDS for match in pattern.finditer(url)]
+    return [part for password in found for part in (password, *re.split("[@:/?#]", password)) if part]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stabletune.document import Document, apply_overrides, dotted, read_document, shown, without_password
-from stabletune.errors import ConfigError
+from stabletune.document import Document, apply_overrides, dotted, read_document, shown
+from stabletune.errors import ConfigError, without_password
 
 
 def written(folder: Path, text: str) -> Path:

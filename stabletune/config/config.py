@@ -33,7 +33,8 @@ from stabletune.config.sections import (
     Whole,
     a_number,
 )
-from stabletune.document import dotted, without_password
+from stabletune.document import dotted
+from stabletune.errors import without_password
 from stabletune.hyperparameters import HYPERPARAMETERS, WORKLOAD_ARGS, default_settings
 from stabletune.records import WorkloadReference
 from stabletune.space import SearchSpace

@@ -99,7 +99,7 @@ def test_a_storage_that_cannot_be_opened_is_a_mistake_of_the_config_and_leaves_n
     write_config,
     tmp_path,
 ):
-    with pytest.raises(ConfigError, match="storage: must be a database that can be opened"):
+    with pytest.raises(ConfigError, match="storage: must be an SQLAlchemy URL of a database it knows"):
         run(write_config(("budget:", "storage: foo://nowhere\nbudget:")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -13,8 +13,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from stabletune.document import passwords_in
-from stabletune.errors import StorageError
+from stabletune.errors import StorageError, passwords_in
 
 SECONDS_TO_COME_BACK = 60.0
 SECONDS_BETWEEN_TRIES = 1.0
@@ -123,8 +122,8 @@ def connect_args(url: str) -> dict[str, Any]:
 
 def reason(error: BaseException, url: str) -> str:
     """What the client of the database said, in one line and without the password."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    lines = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+    cause = error.__cause__ if isinstance(error, (StorageInternalError, ImportError)) and error.__cause__ else error
+    lines = str(cause).strip().splitlines()
     said = f"{type(cause).__name__}: {lines[0].rstrip('.') if lines else ''}"
     for written in passwords_in(url):
         for secret in (written, unquote(written), unquote_plus(written)):

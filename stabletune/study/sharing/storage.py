@@ -15,8 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
-from stabletune.document import without_password
-from stabletune.errors import ConfigError, OutputFolderError
+from stabletune.errors import ConfigError, OutputFolderError, without_password
 from stabletune.study.sharing.access import DATABASE_ERRORS, Access, Alone, SharedDatabase, connect_args, reason
 
 RECORDS_FORMAT, FORMAT = "records_format", 2
@@ -55,8 +54,8 @@ def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tupl
         ) from error
     except (*DATABASE_ERRORS, ImportError) as error:
         raise ConfigError(
-            f"storage: must be a database that can be opened, but {without_password(config.storage or '')} gave "
-            f"{reason(error, url or '')}. Check the URL, the server and its Python driver "
+            f"storage: must be a database that can be opened, but got {reason(error, url or '')}, from "
+            f"{without_password(config.storage or '')}. Check the URL, the server and its Python driver "
             "(pip install 'stabletune[postgresql]')."
         ) from error
 
@@ -81,16 +80,16 @@ def _is_shared(url: str | None) -> bool:
 
 
 def _parsed(config: Config) -> str:
-    """The URL of the storage, once its parts and its dialect are known; what cannot be taken apart is not shown."""
+    """The URL of the storage, once it is known to be one of a database that SQLAlchemy knows."""
     url = config.storage_url or ""
     try:
         make_url(url).get_dialect()
     except (SQLAlchemyError, ValueError) as error:
         raise ConfigError(
-            f"storage: must be an SQLAlchemy URL of a database it knows, but {without_password(config.storage or '')} "
-            f"gave {reason(error, url)}. Examples: sqlite:///study.db, postgresql+psycopg://USER@HOST/NAME. "
-            "Write special characters of its user and password as %XX."
-        ) from None
+            f"storage: must be an SQLAlchemy URL of a database it knows, but got {reason(error, url)}, from "
+            f"{without_password(config.storage or '')}. "
+            "Examples: sqlite:///study.db, postgresql+psycopg://USER@HOST/NAME; special characters as %XX."
+        ) from None  # what could not be taken apart may repeat a part of the password
     return url
 
 

@@ -72,10 +72,20 @@ def test_no_command_writes_or_says_the_password(
         (("127.0.0.1:PORT", "127.0.0.1:1"), "onnection refused"),
         (("psycopg:", "pg8000:"), "No module named 'pg8000'"),
         (("sesame@", "ses@ame@"), "OperationalError"),
-        ((":PORT", ":none"), "must be an SQLAlchemy URL"),
+        ((":PORT", ":none"), "invalid literal for int()"),
+        (("sesame@", "@:sesame@"), "invalid literal for int()"),
         (("postgresql+psycopg://", "postgresql:"), "must be an SQLAlchemy URL"),
     ],
-    ids=["wrong password", "unknown database", "dead port", "no driver", "an @ in the password", "no port", "no URL"],
+    ids=[
+        "wrong password",
+        "unknown database",
+        "dead port",
+        "no driver",
+        "an @ in the password",
+        "no port",
+        "an @: in the password",
+        "no URL",
+    ],
 )
 def test_a_database_that_cannot_be_opened_is_a_mistake_with_its_key_and_without_its_password(
     server, database, write_shared_config, tmp_path, change, says
