@@ -207,6 +207,6 @@ def _check_journal(path: Path) -> None:
         json.loads(records[-1] if records else b"{}")
     except (ValueError, RecursionError) as error:
         raise OutputFolderError(
-            f"{path}:{len(records)}: must be a record that Optuna wrote, but is damaged. "
-            "Remove the line, or start another search."
+            f"{path}: must be a journal that Optuna wrote, but its last line, {len(records)}, is damaged. "
+            "Restore it, remove that line, or start another search."
         ) from error
