@@ -23,6 +23,8 @@ class MeasurementsDigest:
         """Take in one line."""
         step = int(line["step"])
         values = {name: _number_or_none(line.get(name)) for name in CURVES}
+        if self.step is not None and step <= self.step:  # the training went back to a checkpoint
+            self.curves = {name: curve.before(step) for name, curve in self.curves.items()}
         self.step = step
         for name, value in values.items():
             if value is not None:

@@ -26,7 +26,7 @@ class ThinnedSeries:
     """
 
     def __init__(self, points: int) -> None:
-        self._most_stretches = (points - 2) // 2
+        self._points, self._most_stretches = points, (points - 2) // 2
         self._length = 1
         self._stretches: list[tuple[Point, Point]] = []
         self._first: Point | None = None
@@ -46,6 +46,14 @@ class ThinnedSeries:
             self._stretches.append((point, point))
         else:
             self._stretches[-1] = _joined(self._stretches[-1], (point, point))
+
+    def before(self, step: float) -> ThinnedSeries:
+        """The series without what came at ``step`` or later, of which as much is known as is kept."""
+        found = ThinnedSeries(self._points)
+        for at, value in zip(*self.columns(), strict=True):
+            if at < step:
+                found.append(at, value)
+        return found
 
     def columns(self) -> list[list[float]]:
         """The steps and the values, in the order in which they came."""

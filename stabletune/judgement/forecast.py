@@ -108,8 +108,7 @@ def predicted_height(history: History) -> float | None:
     recent = [m for m in history.measurements if m.step > history.step - RECENT]
     rises = {m.step: rise for m in recent if (rise := predicted_rise(m, history.spec.params)) is not None}
     spikes, heights = SpikeDetector(history.spikes.loss_floor), []
-    spikes.begin_after(history.n_before)
-    for step, loss in enumerate(history.losses, start=history.n_before + 1):
+    for step, loss in enumerate(history.losses, start=1):
         spikes.update(loss)
         if step in rises:
             heights.append(spikes.score_of(spikes.baseline + rises[step]))

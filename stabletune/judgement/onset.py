@@ -184,14 +184,14 @@ class Onset:
         best = int(smooth.argmax())
         return self.history.n_before + first + best + 1, float(smooth[best])
 
-    def growth_by_v_hat(self, since: int, until: int) -> float:
-        """Log S that v̂ alone brought between two steps: half of what log v̂ fell; 0 where unknown."""
+    def growth_by_v_hat(self, since: int, until: int) -> float | None:
+        """Log S that v̂ alone brought between two steps: half of what log v̂ fell; None where unknown."""
         first, last = self.history.index(since), self.history.index(until)
         if not 0 <= first <= last < self.v_hat.size:
-            return 0.0
+            return None
         then, now = self.v_hat[first], self.v_hat[last]
         is_known = 0.0 < then < math.inf and 0.0 < now < math.inf
-        return 0.5 * (math.log(then) - math.log(now)) if is_known else 0.0
+        return 0.5 * (math.log(then) - math.log(now)) if is_known else None
 
     @functools.cached_property
     def climb(self) -> Climb | None:

@@ -35,7 +35,7 @@ def imminent_spike(history: History) -> ImminentSpike | None:
     Holds when all of these do at this step, at which the oscillation must have been measured: the gradient grows
     (``is_growing``), twofold over eight steps; S was 0.95 or more in the last 150 steps; and this measurement, as well
     as the last one 2-15 steps before it that had an energy 1.4 times smaller, predicts a spike score above 1
-    (``predicted_rise``, in the units of ``SpikeDetector.score``). Never before step 60.
+    (``predicted_rise``, in the units of ``SpikeDetector.score``). Never before 60 steps are known.
 
     S > 1 alone is where full-batch training rests; an oscillation that grows is mostly stopped by v̂ before the loss
     shows it. docs/prediction.md has how often this is right, beside other rules.
@@ -50,7 +50,7 @@ def imminent_spike(history: History) -> ImminentSpike | None:
     if (
         now is None
         or now.step != history.step
-        or now.step < YOUNGEST
+        or len(history.losses) < YOUNGEST
         or not is_growing(history.gradient_norms, CLEAR_GROWTH)
     ):
         return None

@@ -31,8 +31,8 @@ def glance(optimizer: torch.optim.Optimizer, noted_norm: float | None = None) ->
 
     Returns:
         The fields, ``v_hat_decay`` among them where v averages just these squares. Only the oscillation, and
-        ``noted_norm``, where ``p.grad`` was clipped in place. Empty where it does not hold what the step was computed
-        from: gone or zeroed after the step, not finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
+        ``noted_norm``, where ``p.grad`` was clipped or scaled in place. Empty where it does not hold what the step was
+        computed from: gone or zeroed after the step, not finite, sparse, or larger than v allows, (1-b2) Σ g² > Σ v.
 
     Cost: some twenty elementwise passes and two transfers: 0.1-0.7 of a gradient as counted.
     """
@@ -52,8 +52,8 @@ def glance(optimizer: torch.optim.Optimizer, noted_norm: float | None = None) ->
     if _is_clipped(optimizer):
         return oscillating
     norm = math.sqrt(sum(norm * norm for norm in raw))
-    if noted_norm is not None and not noted_norm <= _ROUNDING * norm:
-        return oscillating | {"gradient_norm": noted_norm}
+    if noted_norm is not None and not norm / _ROUNDING <= noted_norm <= _ROUNDING * norm:
+        return oscillating | ({"gradient_norm": noted_norm} if math.isfinite(noted_norm) else {})
     v_hats = [v / t.correction for t, v in zip(tensors, sums_under_root, strict=True)]
     fields = {
         "gradient_norm": norm,

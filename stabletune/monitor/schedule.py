@@ -71,14 +71,14 @@ class Schedule(Protocol):
 
 
 class EveryNth:
-    """Measure at each N-th step."""
+    """Measure at each N-th step of the training, of which ``start_step`` came before the watching began."""
 
-    def __init__(self, every: int) -> None:
-        self._every = every
+    def __init__(self, every: int, start_step: int = 0) -> None:
+        self._every, self._start_step = every, start_step
 
     def is_due(self, step: int) -> bool:
         """Whether the step is a multiple of N."""
-        return step % self._every == 0
+        return (self._start_step + step) % self._every == 0
 
     def record(self, step: int, ratio: float | None, cost: float, *, foreseen: float | None = None) -> None:
         """Do nothing: the cadence is fixed."""
@@ -237,7 +237,7 @@ class Budget:
         return balance >= n_costs * cost and self._account.balance(self._last) - for_glances >= 2 * cost
 
 
-def make_schedule(every: int | None, overhead: float, steps: int | None = None) -> Schedule:
+def make_schedule(every: int | None, overhead: float, steps: int | None = None, *, start_step: int = 0) -> Schedule:
     """The schedule that these settings ask for; a ValueError if one is out of range."""
     if every is not None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
@@ -245,7 +245,7 @@ def make_schedule(every: int | None, overhead: float, steps: int | None = None) 
                 f"StabilityMonitor: every must be a whole number of at least 1, but got {every!r}. "
                 "Leave it out to measure by overhead."
             )
-        return EveryNth(every)
+        return EveryNth(every, start_step)
     if isinstance(overhead, bool) or not isinstance(overhead, (int, float)) or not 0 < overhead <= 1:
         raise ValueError(
             f"StabilityMonitor: 0 < overhead <= 1 must hold, but got {overhead!r}. Give a share such as 0.05."

@@ -90,13 +90,15 @@ class StabilityGuard:
         self.decisions: list[GuardDecision] = []
         self._monitor = monitor
         self._optimizer = monitor.optimizer
-        self._policy = GuardPolicy(bounds, loss_floor=loss_floor)
+        self._policy = GuardPolicy(bounds, loss_floor=loss_floor)  # refuses what are none
+        if not _can_cap_beta2(self._optimizer, self._policy.bounds.beta2):
+            self._policy = GuardPolicy(dataclasses.replace(self._policy.bounds, beta2=None), loss_floor=loss_floor)
+        self._policy.begin_after(monitor.n_steps)
         self._log = None if log is None else Path(log)
         if self._log is not None:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             self._log.touch()
-        self._caps_beta2 = isinstance(self._optimizer, (torch.optim.Adam, torch.optim.NAdam))
-        self._is_guarding = True
+        self.is_guarding = True
         self._ratio: float | None = None
         self._ratio_step: int | None = None
         self._held: list[_Held] = []
@@ -118,14 +120,14 @@ class StabilityGuard:
         Raises:
             ValueError: ``loss`` is neither a number nor a scalar tensor.
         """
-        if not self._is_guarding:
+        if not self.is_guarding:
             return
         if reading is not None and reading.sharpness_ratio is not None:
             self._ratio, self._ratio_step = reading.sharpness_ratio, reading.step
         try:
             self._policy.after_step(as_number(loss))
         except LossFloorError as error:
-            self._is_guarding = False
+            self.is_guarding = False
             _log.warning("stabletune: the guard ends. %s", error)
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,6 +140,7 @@ class StabilityGuard:
 
     def remove(self) -> None:
         """Leave the optimizer alone from now on."""
+        self.is_guarding = False
         self._give_back()
         for hook in self._hooks:
             hook.remove()
@@ -148,7 +151,7 @@ class StabilityGuard:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Decide now, or once the closure of this step has made its gradients."""
         self._give_back()  # what a step that raised has left
-        if not self._is_guarding:
+        if not self.is_guarding:
             return None
         given = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if given is None:
@@ -168,12 +171,11 @@ class StabilityGuard:
         try:
             self._decide()
         except Exception:
-            self._is_guarding = False
+            self.is_guarding = False
             self._give_back()
             _log.exception("stabletune: the guard failed and ends; the training goes on")
 
     def _decide(self) -> None:
-        self._policy.begin_after(self._monitor.n_steps)
         noted, left = self._monitor.notes.coming_norm, coming_gradient_norm(self._optimizer)
         norm = left if noted is None else noted
         decision = self._policy.before_step(norm, left)
@@ -192,7 +194,7 @@ class StabilityGuard:
             self._held.append(held)
             if self._policy.lr_scale < 1.0:
                 group["lr"] = held.set_lr = group["lr"] * self._policy.lr_scale
-            if cap is not None and self._caps_beta2 and cap < group["betas"][1]:
+            if cap is not None and cap < group["betas"][1]:
                 self._monitor.notes.note_other_beta2()
                 self._set_beta2(group, cap)
                 held.set_betas = group["betas"]
@@ -234,6 +236,13 @@ class StabilityGuard:
         except OSError as error:
             self._log = None
             _log.warning("stabletune: decisions are no longer written to a file: %s", error)
+
+
+def _can_cap_beta2(optimizer: torch.optim.Optimizer, cap: float | None) -> bool:
+    """Whether there is a beta2 above the cap that may be lowered."""
+    if cap is None or not isinstance(optimizer, (torch.optim.Adam, torch.optim.NAdam)):
+        return False
+    return any(cap < group["betas"][1] for group in optimizer.param_groups)
 
 
 def _share_filled(beta2: float, t: float) -> float:

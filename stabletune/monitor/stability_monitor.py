@@ -71,18 +71,12 @@ class StabilityMonitor:
         self._model = model
         self._optimizer = optimizer
         self._probe = probe
-        self._schedule = make_schedule(every, overhead, steps)
-        shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
-        self._reader = Probe(
-            model,
-            optimizer,
-            is_thorough=every == 1,
-            shadows=shadows,
-            reads_sharpness=sharpness,
-        )
-        self._foresight: Foresight | None = None
         self._start_step = _checked_start(start_step)
-        self._n_steps = 0  # since then
+        self._schedule = make_schedule(every, overhead, steps, start_step=start_step)
+        shadows = _shadows(optimizer, shadow_beta2, is_exact=shadow_exact)
+        self._reader = Probe(model, optimizer, is_thorough=every == 1, shadows=shadows, reads_sharpness=sharpness)
+        self._foresight: Foresight | None = None
+        self._n_steps = 0  # since the start step
         self._spent = 0.0
         self._before: SecondMomentSums | None = None
         self._measures_curvature = True
@@ -139,6 +133,7 @@ class StabilityMonitor:
                 when the next reading is due.
         """
         self._n_steps += 1
+        self.notes.settle()
         try:
             return self._step(loss, closure)
         except Exception as error:

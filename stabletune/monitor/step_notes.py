@@ -25,10 +25,19 @@ class StepNotes:
         self._norm: Tensor | float | None = None
         self._has_other_beta2 = False
         self.had_other_beta2 = False
-        self._is_hooked = False
+        self._is_hooked = self._has_turned = False
 
     def note_gradient_norm(self, norm: Tensor | float) -> None:
-        """Of the step to come: √Σ g² of its gradients before they were clipped or scaled in ``p.grad``."""
+        """Of the step to come: √Σ g² of its gradients before they were clipped or scaled in ``p.grad``.
+
+        Raises:
+            ValueError: it is neither a number nor a tensor of one.
+        """
+        if norm.numel() != 1 if isinstance(norm, Tensor) else not isinstance(norm, (int, float)):
+            got = f"a tensor of shape {tuple(norm.shape)}" if isinstance(norm, Tensor) else repr(norm)
+            raise ValueError(
+                f"norm: must be a number or a scalar tensor, but got {got}. Give what clip_grad_norm_ returns."
+            )
         self._hook()
         self._coming_norm = norm
 
@@ -57,7 +66,13 @@ class StepNotes:
             self._is_hooked = True
             self._optimizer.register_step_post_hook(lambda optimizer, args, kwargs: self._turn_over())
 
+    def settle(self) -> None:
+        """The step to come is over, also where the optimizer took none, as a ``GradScaler`` that skips it."""
+        if self._is_hooked and not self._has_turned:
+            self._turn_over()
+        self._has_turned = False
+
     def _turn_over(self) -> None:
-        """The step to come has been taken."""
+        self._has_turned = True
         self._norm, self._coming_norm = self._coming_norm, None
         self.had_other_beta2, self._has_other_beta2 = self._has_other_beta2, False

@@ -151,6 +151,26 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_run_that_was_not_interrupte
     assert first.losses + second.run(850).losses == guarded.losses
 
 
+@pytest.mark.parametrize(
+    ("make", "options", "cap"),
+    [(torch.optim.RMSprop, {}, 0.9), (torch.optim.AdamW, {"betas": (0.9, 0.9)}, 0.95)],
+)
+def test_a_cap_that_cannot_be_made_is_not_in_the_decisions(make, options, cap):
+    training = build(0, torch.device("cpu"))
+    (batch,) = training.batches
+    optimizer = make(training.model.parameters(), lr=0.01, **options)
+    guard = StabilityGuard(
+        StabilityMonitor(training.model, optimizer), "act", bounds=GuardBounds(lr_scale=1.0, beta2=cap)
+    )
+    for step in range(60):
+        optimizer.zero_grad()
+        loss = training.loss_fn(training.model, batch)
+        loss.backward()
+        optimizer.step()
+        guard.step(loss * (5.0 if step == 40 else 1.0))
+    assert [decision for decision in guard.decisions if decision.gradient_scale == 1.0] == []
+
+
 def test_bounds_that_forbid_everything_change_nothing(untouched):
     bounds = GuardBounds(lr_scale=1.0, beta2=None, limits_gradients=False)
     assert Loop("act", bounds=bounds).run(600).losses == untouched.losses[:600]

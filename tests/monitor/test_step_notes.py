@@ -173,3 +173,87 @@ def test_alerts_that_are_attached_late_match_their_readings_and_say_the_training
     assert spiked.message.startswith("step 310: the loss spiked")
     assert spiked.sharpness_ratio == loop.readings[309].sharpness_ratio
     assert math.isfinite(spiked.v_hat_staleness)
+
+
+class Scaled(Loop):
+    """A loop with a GradScaler, whose step overflows where it is told to; it clips, and tells so or does not."""
+
+    def __init__(self, overflows_at=(), **options):
+        super().__init__(**options)
+        self.scaler, self.overflows_at, self.norms = torch.amp.GradScaler("cpu", init_scale=4.0), overflows_at, []
+        self.live = LiveHistory(self.monitor)
+
+    def run(self, n_steps):
+        for step in range(1, n_steps + 1):
+            self.optimizer.zero_grad()
+            loss = self.closure()
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)
+            if step in self.overflows_at:
+                self.model[0].weight.grad[0, 0] = math.inf
+                self.scaler._found_inf_per_device(self.optimizer)[torch.device("cpu")].fill_(1.0)
+            norm = clip_grad_norm_(self.model.parameters(), LIMIT)
+            if self.tells:
+                self.monitor.note_gradient_norm(norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.live.add(float(loss.detach()), self.monitor.step(loss, self.closure))
+        return list(self.live.history.gradient_norms)
+
+
+def test_a_step_that_the_scaler_skips_has_the_norm_that_was_noted_for_it():
+    norms = Scaled(overflows_at=(4, 7)).run(10)
+    assert [step for step, norm in enumerate(norms, 1) if math.isinf(norm)] == [4, 7]
+    assert norms[:3] == pytest.approx(Scaled().run(10)[:3])
+
+
+def test_the_note_of_a_step_that_was_skipped_is_not_taken_for_the_next():
+    loop = Loop(tells=False)
+    loop.monitor.note_gradient_norm(1e9)
+    loop.monitor.step(loop.closure(), loop.closure)  # without a step of the optimizer
+    loop.step(limit=1e9)
+    assert loop.monitor.notes.gradient_norm() == pytest.approx(loop.raw[-1])
+
+
+@pytest.mark.parametrize("norm", [torch.ones(3), "1.0", None, [1.0]])
+def test_what_is_no_norm_is_refused_where_it_is_told(norm):
+    with pytest.raises(ValueError, match="norm: must be a number or a scalar tensor"):
+        Loop().monitor.note_gradient_norm(norm)
+
+
+def test_a_loop_that_scales_up_is_read_by_the_raw_gradient_too_and_a_norm_that_is_not_finite_is_not_read():
+    for factor, noted in ((8.0, None), (8.0, math.nan)):
+        loop = Loop(overhead=0.5, tells=False)
+        for _ in range(100):
+            loop.optimizer.zero_grad()
+            loss = loop.closure()
+            loss.backward()
+            loop.raw.append(coming_gradient_norm(loop.optimizer))
+            loop.monitor.note_gradient_norm(loop.raw[-1] if noted is None else noted)
+            for p in loop.model.parameters():
+                p.grad.mul_(factor)
+            loop.optimizer.step()
+            loop.readings.append(loop.monitor.step(loss, loop.closure))
+        free = [r for r in loop.readings if r is not None and r.sharpness_ratio is None]
+        assert free
+        raw = [None if noted is not None else pytest.approx(loop.raw[r.step - 1]) for r in free]
+        assert [r.gradient_norm for r in free] == raw
+
+
+def test_every_nth_step_is_one_of_the_training():
+    loop = Loop(every=10, start_step=105)
+    for _ in range(30):
+        loop.step()
+    assert [r.step for r in loop.readings if r is not None] == [110, 120, 130]
+
+
+def test_decisions_name_the_steps_of_the_training_though_its_first_was_skipped():
+    loop = Loop(tells=False, start_step=1000)
+    guard = StabilityGuard(loop.monitor, "act")
+    loss = loop.closure()
+    loop.monitor.step(loss, loop.closure)  # skipped
+    guard.step(loss)
+    for step in range(60):
+        loop.scale = 400.0 if step == 50 else 1.0
+        guard.step(loop.step(limit=1e9))
+    assert next(d.step for d in guard.decisions if d.gradient_scale != 1.0) == 1052

@@ -251,4 +251,4 @@ def test_second_moments_that_the_gradient_norms_do_not_tell_are_unknown(mitigati
     for _ in range(80):
         history.add(1.0, gradient_norm=1.0)
     onset = Onset(history, 80)
-    assert np.isnan(onset.v_hat).all() and onset.stalest is None and onset.growth_by_v_hat(10, 70) == 0.0
+    assert np.isnan(onset.v_hat).all() and onset.stalest is None and onset.growth_by_v_hat(10, 70) is None

@@ -61,12 +61,13 @@ def _apart(onset: Onset, highest: Measurement) -> str | None:
 
 
 def _far_above(onset: Onset, highest: Measurement) -> str | None:
-    risen = onset.growth_by_v_hat(max(1, highest.step - FAR), highest.step)
-    if (highest.sharpness_ratio or 0.0) < FAR_ABOVE or risen > 0.05:
+    since = max(onset.history.n_before + 1, highest.step - FAR)
+    risen = onset.growth_by_v_hat(since, highest.step)
+    if (highest.sharpness_ratio or 0.0) < FAR_ABOVE or risen is None or risen > 0.05:
         return None
     return (
         f"sharpness_ratio was {highest.sharpness_ratio:.3g} at step {highest.step}, though v_hat had not fallen in the "
-        f"{FAR} steps before and the learning rate had not risen: the raw curvature grew."
+        f"{highest.step - since} steps before and the learning rate had not risen: the raw curvature grew."
     )
 
 

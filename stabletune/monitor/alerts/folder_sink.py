@@ -11,6 +11,7 @@ from stabletune.records import (
     FORMAT_VERSION,
     MEASUREMENTS_FILE,
     Alert,
+    Level,
     Measurement,
     as_data,
     finite_or_none,
@@ -42,16 +43,28 @@ class FolderSink:
             )
         path.touch()
         self._alerts = JsonlSink(self._folder / ALERTS_FILE)
+        self._left_at = _last_level(self._folder / ALERTS_FILE) if goes_on else "calm"
 
     def __call__(self, alert: Alert) -> None:
         """Add the alert."""
         self._alerts(alert)
 
     def observe(self, step: int, loss: float, reading: Measurement | None) -> None:
-        """Add the step if it was read, or is a tenth one."""
+        """Add the step if it was read, or is a tenth one; a training that goes on begins calm, and its file says so."""
+        if self._left_at != "calm":
+            message = f"step {step}: goes on, and is judged anew."
+            self(Alert(step=step, level="calm", previous=self._left_at, message=message, loss=loss))
+            self._left_at = "calm"
         if reading is None and step % EVERY:
             return
         fields = {} if reading is None else as_data(reading)
         line = {**fields, "step": step, "loss": finite_or_none(loss), "version": FORMAT_VERSION}
         with (self._folder / MEASUREMENTS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _last_level(path: Path) -> Level:
+    """The level of the last alert in a file; calm where there is none."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # the last may be cut
+    found: Level = json.loads(lines[-1])["level"] if lines else "calm"
+    return found

@@ -73,7 +73,10 @@ class WebhookSink:
     def __call__(self, alert: Alert) -> None:
         """Hand it to the thread, which is started if there is none."""
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name="stabletune-webhook", daemon=True)
+            self._waiting = queue.Queue(MOST_WAITING)
+            self._thread = threading.Thread(
+                target=self._work, args=(self._waiting,), name="stabletune-webhook", daemon=True
+            )
             self._thread.start()
             atexit.register(self.close)
         content = {"text": f"{self._name}: {alert.level}: {alert.message}", "name": self._name, **as_data(alert)}
@@ -85,17 +88,20 @@ class WebhookSink:
     def close(self) -> None:
         """Wait until what was handed over has been posted, for three timeouts at most; a later alert begins anew."""
         atexit.unregister(self.close)
-        if self._thread is None or not self._thread.is_alive():
+        thread, self._thread = self._thread, None  # a later alert has a thread and a queue of its own
+        if thread is None or not thread.is_alive():
             return
         try:
             self._waiting.put(None, timeout=self._timeout)
         except queue.Full:
             _log.warning("stabletune: %s did not take the last alerts", self._host)
             return
-        self._thread.join(2.0 * self._timeout)
+        thread.join(2.0 * self._timeout)
+        if thread.is_alive():
+            _log.warning("stabletune: %s has not taken the last alerts yet", self._host)
 
-    def _work(self) -> None:
-        while (content := self._waiting.get()) is not None:
+    def _work(self, waiting: queue.Queue[dict[str, Any] | None]) -> None:
+        while (content := waiting.get()) is not None:
             body = json.dumps(content, allow_nan=False).encode()
             headers = {"Content-Type": "application/json", "User-Agent": "stabletune"}
             try:

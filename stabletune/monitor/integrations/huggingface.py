@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from stabletune.errors import MeasurementError
+from stabletune.monitor.inspection.spike_watch import NORM_COST
 from stabletune.monitor.integrations.watch import Watch
 from stabletune.signals.gradient_norm import coming_gradient_norm
 
@@ -68,6 +69,7 @@ class StabilityCallback(TrainerCallback):
         self._hook: Any = None
         self._scaler: Any = None
         self._clipped: torch.optim.Optimizer | None = None
+        self._ends_the_step: Callable[[], bool] = lambda: True
         self._is_measuring = False
         self._has_said_why_not = False
 
@@ -88,6 +90,7 @@ class StabilityCallback(TrainerCallback):
         self._scaler = getattr(optimizer, "scaler", None)
         bare = getattr(optimizer, "optimizer", optimizer)
         self._clipped = bare if args.max_grad_norm and args.max_grad_norm > 0 else None
+        self._ends_the_step = lambda: getattr(optimizer, "gradient_state", _EachPass).sync_gradients
         self.begin(parts["model"], bare, start_step=state.global_step)
         self._restore_guard(state)
         self._hook = parts["model"].register_forward_hook(_Forward(self), with_kwargs=True)
@@ -124,8 +127,11 @@ class StabilityCallback(TrainerCallback):
             control.should_training_stop |= self.take(losses, closure)
         finally:
             self._is_measuring = False
-        if self.watch.guard is not None:
-            state.stateful_callbacks[_SAVED_AS] = self.watch.guard.state_dict()
+        guard_state = self.watch.guard_state()
+        if guard_state is None:
+            state.stateful_callbacks.pop(_SAVED_AS, None)
+        else:
+            state.stateful_callbacks[_SAVED_AS] = guard_state
 
     def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Detach."""
@@ -149,7 +155,7 @@ class StabilityCallback(TrainerCallback):
             exact = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32))
             scale = 1.0 if self._scaler is None else self._scaler.scale(torch.ones_like(exact))
             batch.gradients.append(exact / scale)
-            if self._clipped is not None:
+            if self._clipped is not None and self._ends_the_step():
                 # once the pass is over: twice, as the processes' gradients are averaged by what was put off before
                 _at_the_end_of_the_pass(lambda: _at_the_end_of_the_pass(self._note_norm))
 
@@ -161,6 +167,7 @@ class StabilityCallback(TrainerCallback):
                 return
             scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
             monitor.note_gradient_norm(coming_gradient_norm(self._clipped) / scale)
+            monitor.charge(NORM_COST)
 
     @contextlib.contextmanager
     def _ending_at_an_error(self) -> Iterator[None]:
@@ -174,9 +181,7 @@ class StabilityCallback(TrainerCallback):
 
     def _restore_guard(self, state: Any) -> None:
         """Go on from what a checkpoint has of the guard, which is of no use to a later one once steps went without."""
-        saved = state.stateful_callbacks.pop(_SAVED_AS, None)
-        if self.watch.guard is not None and saved is not None:
-            self.watch.guard.load_state_dict(saved)
+        self.watch.restore_guard(state.stateful_callbacks.pop(_SAVED_AS, None))
 
     def _say_once(self, why: str) -> None:
         if not self._has_said_why_not:
@@ -187,6 +192,12 @@ class StabilityCallback(TrainerCallback):
         if self._hook is not None:
             self._hook.remove()
         self._hook, self._scaler, self._clipped, self._kept = None, None, None, []
+
+
+class _EachPass:
+    """What an optimizer that accelerate has not wrapped says: each backward pass may be the last of its step."""
+
+    sync_gradients = True
 
 
 class _Forward:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torchmetrics import Metric
 
 from stabletune.errors import MeasurementError
+from stabletune.monitor.inspection.spike_watch import NORM_COST
 from stabletune.monitor.integrations.watch import Watch
 from stabletune.signals.gradient_norm import coming_gradient_norm
 
@@ -62,8 +63,7 @@ class StabilityCallback(Callback):
         self.begin(pl_module, trainer.optimizers[0], start_step=trainer.global_step)
         self._is_attached = True
         self._n_steps = trainer.global_step
-        if self.watch.guard is not None and self._guard_state is not None:
-            self.watch.guard.load_state_dict(self._guard_state)
+        self.watch.restore_guard(self._guard_state)
         self._guard_state = None  # it is that of this training, and not of the next
 
     def begin(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, *, start_step: int) -> None:
@@ -106,6 +106,7 @@ class StabilityCallback(Callback):
         """Note the size of the gradient before it is clipped."""
         if self._is_attached and self.watch.monitor is not None and trainer.gradient_clip_val:
             self.watch.monitor.note_gradient_norm(coming_gradient_norm(optimizer))
+            self.watch.monitor.charge(NORM_COST)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Detach."""
@@ -117,7 +118,8 @@ class StabilityCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The guard's state, which Lightning saves with its checkpoints."""
-        return {} if self.watch.guard is None else {"guard": self.watch.guard.state_dict()}
+        found = self.watch.guard_state()
+        return {} if found is None else {"guard": found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the guard's state until there is a guard."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,6 +85,19 @@ class Watch:
                 "guard: must be None, 'observe' or 'suggest' with several processes, but got 'act'. "
                 "A guard acts in one process only; the others would keep their own lr."
             )
+
+    def guard_state(self) -> dict[str, Any] | None:
+        """The state of the guard, to be saved with a checkpoint; None where none is at work."""
+        return None if self.guard is None or not self.guard.is_guarding else self.guard.state_dict()
+
+    def restore_guard(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from what a checkpoint has of a guard; what is no such state is logged, and the guard begins anew."""
+        if self.guard is None or state is None:
+            return
+        try:
+            self.guard.load_state_dict(state)
+        except ValueError as error:
+            _log.warning("stabletune: the guard begins anew: %s", error)
 
     def step(self, losses: Sequence[torch.Tensor], closure: Callable[[], torch.Tensor]) -> None:
         """Take an optimizer step; ``losses`` of its micro-batches, whose sum is the step's loss.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from stabletune.errors import WorkloadError
 from stabletune.monitor.integrations.lightning import StabilityCallback
 from stabletune.trial.process_state import seed_everything
 from stabletune.trial.trial import Trial
@@ -38,11 +39,19 @@ def run_module(trial: Trial, module: LightningModule, train_dataloaders: Any, **
         trial: the trial.
         module: to be trained; it must optimize automatically.
         train_dataloaders: as for ``Trainer.fit``.
-        options: further ones for the ``Trainer``, such as ``precision`` or ``accumulate_grad_batches``.
+        options: further ones for the ``Trainer``, such as ``precision`` or ``accumulate_grad_batches``; no clipping.
 
     Returns:
         The Trainer, to validate with before ``trial.report_eval``.
+
+    Raises:
+        WorkloadError: the Trainer is to clip gradients beside the trial.
     """
+    if options.get("gradient_clip_val"):
+        raise WorkloadError(
+            f"run_module: gradient_clip_val must be left out, but got {options['gradient_clip_val']!r}. "
+            "Search max_grad_norm, which the trial clips by."
+        )
     trial.watch(module)
     optimizer = trial.build_optimizer([p for p in module.parameters() if p.requires_grad])
     schedule = {"scheduler": trial.build_schedule(optimizer), "interval": "step"}

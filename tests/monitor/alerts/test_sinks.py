@@ -149,6 +149,20 @@ def test_a_server_that_hangs_does_not_keep_a_process_from_ending(receiver):
     assert ended.returncode == 1
 
 
+def test_alerts_after_a_close_that_timed_out_are_posted_by_a_thread_of_their_own(receiver, caplog):
+    receiver.may_answer.clear()
+    sink = WebhookSink(receiver.url, timeout=0.1)
+    sink(alert(step=1))
+    sink(alert(step=2))
+    slow = WebhookSink(receiver.url, timeout=0.3)
+    slow.close()
+    sink.close()
+    receiver.may_answer.set()
+    sink(alert(step=3))
+    sink.close()
+    assert [content["step"] for content in receiver.received if content["step"] == 3] == [3]
+
+
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "//host/x", "https://", "x"])
 def test_a_url_that_is_none_is_refused_at_once(url):
     with pytest.raises(ValueError, match="url: must begin with http:// or https:// and name a host"):
