@@ -140,7 +140,6 @@ class StabilityGuard:
 
     def remove(self) -> None:
         """Leave the optimizer alone from now on."""
-        self.is_guarding = False
         self._give_back()
         for hook in self._hooks:
             hook.remove()

@@ -52,6 +52,22 @@ def test_what_is_kept_in_memory_does_not_grow_with_the_file(tmp_path):
     assert max(held) < 1e6
 
 
+def test_a_training_that_went_back_to_a_checkpoint_is_shown_once_and_calm(tmp_path):
+    first = FolderSink(tmp_path)
+    for step in range(10, 160, 10):
+        first.observe(step, float(step), None)
+    first(Alert(step=150, level="spiked", previous="calm", message="m", loss=150.0))
+    again = FolderSink(tmp_path, goes_on=True)
+    for step in range(101, 131):
+        again.observe(step, -1.0, None)
+    state = read_state(tmp_path)
+    steps, losses = state["runs"][0]["loss"]
+    assert steps == [*range(10, 110, 10), 110, 120, 130]
+    assert losses[-3:] == [-1.0, -1.0, -1.0]
+    assert state["level"] == "calm"
+    assert state["alerts"][0]["message"] == "step 101: goes on, and is judged anew."
+
+
 def test_the_newest_alerts_are_listed_and_every_spike_is_marked(tmp_path):
     sink = FolderSink(tmp_path)
     for step in range(1, 501):

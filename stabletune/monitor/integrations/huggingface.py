@@ -107,6 +107,7 @@ class StabilityCallback(TrainerCallback):
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Read after the optimizer's step, while the gradients are still there."""
         if self._hook is None:
+            state.stateful_callbacks.pop(_SAVED_AS, None)  # of a watch that has ended since
             return
         model, kept = parts["model"], self._kept
         self._kept = []

@@ -196,7 +196,17 @@ def test_a_guards_state_that_steps_without_a_guard_have_made_old_is_not_gone_on_
     callback = StabilityCallback(guard="act")
     peek = Peek(callback.watch)
     train(tmp_path, [callback, peek], max_steps=6, resume=str(tmp_path / "checkpoint-4"), **saved)
-    assert peek.state["n_steps"] == 0
+    assert (peek.state["n_steps"], peek.state["recent_losses"]) == (4, [])
+
+
+def test_a_guard_that_has_ended_leaves_no_state_in_later_checkpoints(tmp_path):
+    ends = StabilityCallback(guard="act", loss_floor=100.0)  # above every loss: it ends at the first
+    train(tmp_path, [ends], max_steps=4, save_strategy="steps", save_steps=2)
+    assert ends.watch.guard_state() is None
+    callback = StabilityCallback(guard="act")
+    peek = Peek(callback.watch)
+    train(tmp_path, [callback, peek], max_steps=5, resume=str(tmp_path / "checkpoint-4"))
+    assert peek.state["recent_losses"] == []
 
 
 class OfTwoGpus(TrainingArguments):

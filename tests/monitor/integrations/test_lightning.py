@@ -123,6 +123,14 @@ def test_steps_are_counted_on_after_a_checkpoint_and_its_guard_serves_one_traini
     assert peek.state["n_steps"] == 0
 
 
+def test_a_state_of_a_guard_that_is_none_is_logged_and_the_training_goes_on(tmp_path, caplog):
+    callback = StabilityCallback(guard="act")
+    callback.load_state_dict({"guard": {"lr_scale": 0.5}})
+    fit(tmp_path, [callback])
+    assert "the guard begins anew: state: must be what state_dict() gave" in caplog.text
+    assert callback.state_dict()["guard"]["n_steps"] == 24
+
+
 class TakesNorms(Callback):
     """The gradient's norm before Lightning clips it, and the one that the watch goes by after the step."""
 

@@ -182,3 +182,10 @@ def test_a_lightning_module_is_searched_by_its_eval_value(write_config, tmp_path
     outcome = run(config, tmp_path / "out")
     assert outcome.ending == "recommended"
     assert len(rows_of(tmp_path / "out" / "trials.csv")) == 3
+
+
+def test_clipping_by_lightning_beside_the_trial_is_refused(tmp_path):
+    text = LIGHTNING.replace("accumulate_grad_batches=accumulate)", "gradient_clip_val=1e-3)")
+    result = run_trial(spec_of_file(tmp_path, text, function="train", overhead=None, every=20))
+    assert result.status == "failed"
+    assert "run_module: gradient_clip_val must be left out, but got 0.001. Search max_grad_norm" in result.reason
