@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +14,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stabletune.config import Config
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.records import TrialResult
-from stabletune.space import SearchSpace
 from stabletune.study.distributions import distributions, is_inside, nearest_params, suggest
 from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
 from stabletune.study.samplers import load_judging_sampler, load_sampler
 from stabletune.study.sharing.access import SharedDatabase
 from stabletune.study.sharing.drivers import Drivers
 from stabletune.study.sharing.storage import Beginning, open_study, study_is_gone
+from stabletune.study.trials.sampler_view import Judged, SamplerView
 
 OUTSIDE = "lies_outside_the_search_space"
 RECORD = "record"
@@ -30,15 +29,6 @@ DRIVER = "driver"
 BETWEEN_SEEDS_OF_DRIVERS = 1_000_003
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """A finished trial as it is judged today: its settings, its value (smaller is better), feasible at or below 0."""
-
-    settings: Mapping[str, Any]
-    value: float
-    constraint: float
 
 
 class SearchStudy:
@@ -58,6 +48,8 @@ class SearchStudy:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._config = config
         self._running: dict[int, Trial] = {}
+        self._outside: set[int] = set()
+        self._view: SamplerView | None = None
         self.study, self._access = open_study(config, journal_path, beginning)
         self.drivers: Drivers | None = None
         if driver is not None and isinstance(self._access, SharedDatabase):
@@ -82,11 +74,12 @@ class SearchStudy:
             with contextlib.suppress(KeyError):  # a study that is gone has no drivers
                 self.exclusively(self.drivers.sign_off)
 
-    def ask(self, judged: Callable[[], Sequence[Judged]]) -> tuple[int, dict[str, Any]]:
+    def ask(self, judged: Callable[[], Sequence[Judged]], *, is_anew: bool = True) -> tuple[int, dict[str, Any]]:
         """A new trial: its number and the values of the search space.
 
         A sampler that reads them is shown the finished trials as ``judged`` sees them today,
-        which is not how they were told; any other reads the study itself.
+        which is not how they were told; any other reads the study itself. Unless ``is_anew`` it goes on with what it
+        was shown last, and the trials that have ended since as ``show`` was given them.
         """
         space = self._config.search_space
         if self._judging is None:
@@ -95,17 +88,18 @@ class SearchStudy:
             for name, value in self._signature.items():
                 trial.set_user_attr(name, value)
             return trial.number, suggest(trial, space)
-        past = optuna.create_study(sampler=self._judging, directions=self.study.directions)
-        known = [trial for trial in judged() if is_inside(space, trial.settings)]
-        past.add_trials([_finished(trial, space, has_tradeoff=self._has_tradeoff) for trial in known])
-        for under_way in self.trials():
-            if under_way.state == TrialState.RUNNING and not under_way.user_attrs.get(OUTSIDE):
-                past.add_trial(
-                    optuna.trial.create_trial(
-                        state=TrialState.RUNNING, params=under_way.params, distributions=under_way.distributions
-                    )
-                )
-        return self._start(past.ask(dict(distributions(space).values())).params)
+        if is_anew or self._view is None or self.drivers is not None:  # of other drivers' trials none is told
+            under_way = self._running_inside()
+            self._view = SamplerView(self._judging, space, self.study.directions, judged=judged(), under_way=under_way)
+        here, params = self._view.propose()
+        number, values = self._start(params)
+        self._view.call(here, number)
+        return number, values
+
+    def show(self, number: int, judged: Callable[[], Judged | None]) -> None:
+        """Show a sampler that reads them a trial that has ended, before all are judged anew; None: it says nothing."""
+        if self._view is not None:
+            self._view.end(number, judged())
 
     def add(self, values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """A new trial with given values, or with those of the search space that are nearest to them."""
@@ -122,17 +116,29 @@ class SearchStudy:
         self, params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]]:
         space = self._config.search_space
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING,
-                params=dict(params),
-                distributions=dict(distributions(space).values()),
-                user_attrs={**self._signature, **(attributes or {})},
-            )
+        new = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=dict(distributions(space).values()),
+            user_attrs={**self._signature, **(attributes or {})},
         )
-        frozen = self.trials()[-1]
-        trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)
+        # the storage says which trial it made; the study would have to list them all
+        trial_id = self.study._storage.create_new_trial(self.study._study_id, template_trial=new)
+        trial = self._hold(self.study._storage.get_trial(trial_id))
         return trial.number, suggest(trial, space)
+
+    def _hold(self, frozen: FrozenTrial) -> Trial:
+        """Keep a trial that this driver runs."""
+        trial = self._running[frozen.number] = Trial(self.study, frozen._trial_id)
+        if frozen.user_attrs.get(OUTSIDE):  # the sampler must not learn from it: its values are not those stored
+            self._outside.add(frozen.number)
+        return trial
+
+    def _running_inside(self) -> Sequence[Trial | FrozenTrial]:
+        """The trials under way whose values the sampler may know, those of other drivers too."""
+        if self.drivers is None:
+            return [trial for number, trial in self._running.items() if number not in self._outside]
+        return [t for t in self.trials() if t.state == TrialState.RUNNING and not t.user_attrs.get(OUTSIDE)]
 
     def unfinished(self, held: Container[int]) -> list[int]:
         """Trials under way that no living driver runs, and this one does not hold; to be taken up."""
@@ -153,7 +159,7 @@ class SearchStudy:
 
         What its finished runs had cost is counted as abandoned.
         """
-        trial = self._running[number] = Trial(self.study, self.trials()[number]._trial_id)
+        trial = self._hold(self.trials()[number])
         for name, value in self._signature.items():
             trial.set_user_attr(name, value)
         open_steps = int(self.attribute(f"{OPEN_STEPS}{number}", 0))
@@ -168,18 +174,24 @@ class SearchStudy:
         False where another driver has taken the trial over, because it heard nothing from this one: nothing is stored.
         """
         number = result.spec.number
-        frozen = self.trials()[number]
-        is_own = self.drivers is None or frozen.user_attrs.get(DRIVER) == self.drivers.own
-        if is_own and not frozen.state.is_finished():
+        is_own, is_told = self._standing(number)
+        if is_own and not is_told:
             self._running[number].set_user_attr(RECORD, dict(record))
-            self._finish(result, is_outside=bool(frozen.user_attrs.get(OUTSIDE)), worst=worst)
+            self._finish(result, worst=worst)
         self._running.pop(number, None)
         return is_own
 
-    def _finish(self, result: TrialResult, *, is_outside: bool, worst: float | None) -> None:
+    def _standing(self, number: int) -> tuple[bool, bool]:
+        """Whether a trial is this driver's still, and whether it has been told, as in an action that is run again."""
+        if self.drivers is None:
+            return True, False
+        frozen = self.trials()[number]
+        return frozen.user_attrs.get(DRIVER) == self.drivers.own, frozen.state.is_finished()
+
+    def _finish(self, result: TrialResult, *, worst: float | None) -> None:
         """Tell the outcome; of a trial whose true values lie outside the space the sampler must not learn."""
         trial = self._running[result.spec.number]
-        if result.status == "failed" or is_outside:
+        if result.status == "failed" or result.spec.number in self._outside:
             self.study.tell(result.spec.number, state=TrialState.FAIL)
             return
         if not self._has_tradeoff:
@@ -280,12 +292,3 @@ class SearchStudy:
     def _signature(self) -> dict[str, str]:
         """What names the driver that runs a trial; nothing where there can be only one."""
         return {DRIVER: self.drivers.own} if self.drivers else {}
-
-
-def _finished(trial: Judged, space: SearchSpace, *, has_tradeoff: bool) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        params=nearest_params(space, trial.settings),
-        distributions=dict(distributions(space).values()),
-        values=[trial.value, trial.constraint] if has_tradeoff else [trial.value],
-        constraints={} if has_tradeoff else {CONSTRAINT: trial.constraint},
-    )

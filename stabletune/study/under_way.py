@@ -11,7 +11,7 @@ from stabletune.records import Progress, TrialSpec
 from stabletune.results.store import RunFolder
 
 SECONDS_BETWEEN_WRITES = 2.0
-MOST_POINTS = 400
+MOST_POINTS, MOST_POINTS_IN_ALL, FEWEST_POINTS = 400, 10_000, 20
 
 Key = tuple[str, int, int]
 Point = list[Any]  # step, loss, sharpness ratio, staleness
@@ -22,7 +22,9 @@ _log = logging.getLogger("stabletune")
 class RunsUnderWay:
     """Follows each run from its start to its end; the file is replaced every two seconds at most.
 
-    It is a view: where it cannot be written, that is logged once and the search goes on.
+    A run has 400 points of its curves at most, and all together about 10,000, but each at least 20, so that a file
+    of many runs is no longer than one of 25. It is a view: where it cannot be written, that is logged once and the
+    search goes on.
 
     Args:
         folder: of the search.
@@ -60,7 +62,7 @@ class RunsUnderWay:
             return
         run["step"] = progress.step
         run["points"].append([progress.step, progress.loss, progress.sharpness_ratio, progress.v_hat_staleness])
-        if len(run["points"]) > MOST_POINTS:
+        if len(run["points"]) > max(FEWEST_POINTS, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(self._runs))):
             run["points"] = _halved(run["points"])
         self._write()
 

@@ -43,13 +43,13 @@ def reopened(searched, content):
     config, path, _ = searched
     path.write_bytes(content)
     try:
-        study = SearchStudy(config, path, resume=True)
+        study = SearchStudy(config, path, beginning="again")
     except OutputFolderError as error:
         assert str(path) in str(error) or str(error).startswith(f"{config.output}: ")
         assert "start another search" in str(error).lower()
         return None
     study.set_attribute("afterwards", True)
-    again = SearchStudy(config, path, resume=True)
+    again = SearchStudy(config, path, beginning="again")
     assert again.attribute("afterwards", False)
     assert again.records() == study.records()
     return again.records()

@@ -6,7 +6,7 @@ import pytest
 
 from stabletune.records import Progress
 from stabletune.results.store import RunFolder
-from stabletune.study.under_way import MOST_POINTS, RunsUnderWay
+from stabletune.study.under_way import MOST_POINTS, MOST_POINTS_IN_ALL, RunsUnderWay
 from tests.results.runs import make_spec
 
 
@@ -86,3 +86,14 @@ def test_where_it_cannot_be_written_the_search_goes_on_and_it_is_said_once(folde
     runs.start(make_spec(0))
     runs.start(make_spec(1))
     assert caplog.text.count("does not see runs under way") == 1
+
+
+def test_one_of_many_runs_keeps_fewer_points_so_that_the_file_stays_small(folder):
+    runs, specs = RunsUnderWay(folder, seconds=0.0), [make_spec(n) for n in range(200)]
+    for spec in specs:
+        runs.start(spec)
+    for step in range(1, 120):
+        runs.report(progress(specs[0], step))
+    points = folder.running()["runs"][0]["points"]
+    assert len(points) <= MOST_POINTS_IN_ALL // len(specs) == 50
+    assert (points[0][0], points[-1][0]) == (1, 119)

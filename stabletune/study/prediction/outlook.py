@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import math
 from collections.abc import Sequence
 
@@ -179,8 +180,10 @@ def remembered(trials: Sequence[Observation]) -> list[Observation]:
     if len(trials) <= REMEMBERED:
         return list(trials)
     old, new = trials[: -REMEMBERED // 2], trials[-REMEMBERED // 2 :]
-    best = sorted(old, key=lambda run: (run.has_spiked, run.curve[-1][1] if run.curve else math.inf))
-    return [*best[: REMEMBERED // 2], *new]
+    best = heapq.nsmallest(
+        REMEMBERED // 2, old, key=lambda run: (run.has_spiked, run.curve[-1][1] if run.curve else math.inf)
+    )
+    return [*best, *new]
 
 
 def sampled(trials: Sequence[Observation]) -> list[Observation]:

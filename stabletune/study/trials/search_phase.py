@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stabletune.config import Config
@@ -12,17 +12,17 @@ from stabletune.records import Progress, TrialResult, TrialSpec, finite_or_none
 from stabletune.results.store import RunFolder
 from stabletune.study.feasibility import LARGEST, constraint_of
 from stabletune.study.listener import Listener
-from stabletune.study.optuna_study import Judged, SearchStudy
+from stabletune.study.optuna_study import SearchStudy
 from stabletune.study.prediction.observation import Observation, observe
 from stabletune.study.prediction.outlook import REMEMBERED, Outlook
 from stabletune.study.prediction.pace import pace_limits
 from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.prospects import Candidate
 from stabletune.study.specs import all_settings, trial_spec
+from stabletune.study.trials.sampler_view import Judged
 from stabletune.study.trials.several_seeds import OpenTrial
 from stabletune.study.trials.warm_start import Lessons
-
-MOST_FAILURES_IN_A_ROW = 5
+from stabletune.study.trials.wide_search import failures_in_a_row, trials_between_fits
 
 
 class SearchPhase:
@@ -40,9 +40,13 @@ class SearchPhase:
         self._waiting: list[int] = []
         self._n_elsewhere = 0
         self._finished: list[dict[str, Any]] = []
+        self._settings: dict[int, dict[str, Any]] = {}
+        self._worst: float | None = None
         self._observed: list[Observation | None] = []
         self._of_more_seeds: list[list[Observation]] = []
         self._seen: tuple[int, Outlook] | None = None
+        self._shown: Outlook | None = None
+        self._paced: tuple[Outlook, tuple[tuple[int, float], ...]] | None = None
         self._open: dict[int, OpenTrial] = {}
         self._n_running = 0
         self._failures_in_a_row = 0
@@ -90,7 +94,7 @@ class SearchPhase:
             seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
             trial = self._open[number] = OpenTrial(number, values, len(seeds), seeds)
         self._n_running += 1
-        limits = pace_limits(self._config, self.outlook) if trial.number else ()
+        limits = self._pace_limits() if trial.number else ()
         seed = trial.seeds_left.pop(0)
         spec = trial_spec(self._config, trial.number, trial.values, seed=seed, pace_limits=limits)
         self._listener.on_start(spec)
@@ -141,8 +145,7 @@ class SearchPhase:
     @property
     def judged_trials(self) -> list[tuple[dict[str, Any], Observation]]:
         """The settings of the trials that are remembered, and what each showed."""
-        own = {attributes["row"]["trial"]: attributes for attributes in self._finished}
-        return [(own[run.number]["settings"], run) for run in self.outlook.trials]
+        return [(self._settings[run.number], run) for run in self.outlook.trials]
 
     @property
     def other_runs(self) -> list[Observation]:
@@ -152,8 +155,8 @@ class SearchPhase:
 
     @property
     def outlook(self) -> Outlook:
-        """What the finished trials say, looked at once for each number of them."""
-        if self._seen is None or self._seen[0] != len(self._finished):
+        """What the finished trials say, looked at once for each number of them, or of ``trials_between_fits``."""
+        if self._seen is None or self._is_fit_due:
             self._seen = (len(self._finished), Outlook(self._config, self.observations, self.other_runs))
         return self._seen[1]
 
@@ -181,17 +184,22 @@ class SearchPhase:
     def _finish(self, trial: OpenTrial) -> None:
         whole, attributes = trial.whole(), self._attributes(trial)
         self._folder.record(whole, row=attributes["row"])
-        objectives = [a["row"]["objective"] for a in self._finished if a["row"]["objective"] is not None]
-        if self._study.tell(whole, attributes, worst=max(objectives, default=None)):
+        if self._study.tell(whole, attributes, worst=self._worst):
             self._take(attributes)
         else:
             self._study.add_abandoned_steps(attributes["row"]["steps"])
         del self._open[trial.number]
+        if not self._is_fit_due:
+            self._study.show(trial.number, lambda: self._judged_last(attributes))
 
     def _take(self, attributes: dict[str, Any]) -> None:
         """Add a finished trial to what is known, in order of number, which is the same for all drivers."""
-        place = bisect(self._finished, attributes["row"]["trial"], key=lambda known: known["row"]["trial"])
+        number, objective = attributes["row"]["trial"], attributes["row"]["objective"]
+        place = bisect(self._finished, number, key=lambda known: known["row"]["trial"])
         self._finished.insert(place, attributes)
+        self._settings[number] = attributes["settings"]
+        if objective is not None:
+            self._worst = objective if self._worst is None else max(self._worst, objective)
         whole = attributes["observation"]
         self._observed.insert(place, Observation(**whole) if whole else None)
         self._of_more_seeds.insert(place, [Observation(**data) for data in attributes["of_more_seeds"]])
@@ -205,7 +213,11 @@ class SearchPhase:
         if n_known == 0:
             return self._study.add_baseline(), {}
         to_try = self._lessons.to_try
-        return self._study.add(to_try[n_known - 1]) if n_known <= len(to_try) else self._study.ask(self._judged)
+        if n_known <= len(to_try):
+            return self._study.add(to_try[n_known - 1])
+        is_anew = self._shown is not self.outlook
+        self._shown = self.outlook
+        return self._study.ask(lambda: self._judged([*self.judged_trials, *self._lessons.runs]), is_anew=is_anew)
 
     def _attributes(self, trial: OpenTrial) -> dict[str, Any]:
         """What is stored with the study."""
@@ -225,16 +237,34 @@ class SearchPhase:
             "is_candidate": not whole.is_spiky and (is_slow or whole.objective is not None),
         }
 
-    def _judged(self) -> list[Judged]:
-        """The trials that are remembered and those of earlier searches, as the models see them now."""
+    @property
+    def _is_fit_due(self) -> bool:
+        """Whether enough trials have ended since the models were fitted last."""
+        n_then, n_now = -1 if self._seen is None else self._seen[0], len(self._finished)
+        return n_now - n_then >= (1 if self.is_over else trials_between_fits(n_now, self._n_running))
+
+    def _pace_limits(self) -> tuple[tuple[int, float], ...]:
+        """The limits of the next trial: the same until the models are fitted anew."""
         outlook = self.outlook
-        runs = [*self.judged_trials, *self._lessons.runs]
+        if self._paced is None or self._paced[0] is not outlook:
+            self._paced = (outlook, pace_limits(self._config, outlook))
+        return self._paced[1]
+
+    def _judged(self, runs: Sequence[tuple[Mapping[str, Any], Observation]]) -> list[Judged]:
+        """Runs as the models see them now."""
+        outlook = self.outlook
         if self._config.objective.source == "eval":  # a proof run's value is of the full horizon
             short = self._config.budget.trial_steps
             runs = [(settings, run) for settings, run in runs if run.has_spiked or run.steps <= short]
         seen = [run for _, run in runs]
         found = zip(runs, outlook.values(seen), outlook.survival(seen), strict=True)
         return [_judge(settings, run, value, survival, outlook.untrained) for (settings, run), value, survival in found]
+
+    def _judged_last(self, attributes: Mapping[str, Any]) -> Judged | None:
+        """The trial that ended last, by the models as they were fitted last; None if it failed."""
+        whole = attributes["observation"]
+        judged = self._judged([(attributes["settings"], Observation(**whole))]) if whole else []
+        return judged[0] if judged else None
 
     def _count_failures(self, result: TrialResult) -> None:
         if result.status != "failed":
@@ -245,9 +275,10 @@ class SearchPhase:
         if result.spec.number == 0:
             remedy = ". Mend the workload where the traceback ends." if trace else ""
             raise BaselineFailed(f"trial 0, the baseline, must run, but it failed: {result.reason}{remedy}", trace)
-        if self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
+        most = failures_in_a_row(self._n_running + 1)
+        if self._failures_in_a_row >= most:
             raise RepeatedFailures(
-                f"trial {result.spec.number}: at most {MOST_FAILURES_IN_A_ROW - 1} trials may fail in a row, "
+                f"trial {result.spec.number}: at most {most - 1} trials may fail in a row, "
                 f"but got {self._failures_in_a_row}; the last: {result.reason}",
                 trace,
             )
