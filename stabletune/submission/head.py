@@ -25,6 +25,7 @@ TALKATIVE = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+ADDRESS = "RAY_API_SERVER_ADDRESS"
 NODE_LABEL = "ray.io/node-id"
 
 
@@ -70,9 +71,9 @@ class Head:
         self.address = address.rstrip("/")
         self._requests = requests
         self._failures = (requests.RequestException, aiohttp.ClientError, ConnectionError, TimeoutError, RuntimeError)
-        os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # RAY_ADDRESS would go before the argument
         try:
-            self._client: Any = JobSubmissionClient(self.address)
+            with _before_what_the_environment_names(self.address):
+                self._client: Any = JobSubmissionClient(self.address)
         except self._failures as error:
             raise ResourceError(
                 f"--address: must be a Ray head's dashboard that answers, but {address!r} gave: {_line(error)} "
@@ -183,6 +184,20 @@ class Head:
 
     def _lost(self, error: Exception) -> JobError:
         return JobError(f"{self.address}: the head of the cluster must answer as asked, but gave: {_line(error)}")
+
+
+@contextlib.contextmanager
+def _before_what_the_environment_names(address: str) -> Iterator[None]:
+    """Ray's client would take RAY_API_SERVER_ADDRESS or RAY_ADDRESS in place of its argument."""
+    earlier = os.environ.get(ADDRESS)
+    os.environ[ADDRESS] = address
+    try:
+        yield
+    finally:
+        if earlier is None:
+            del os.environ[ADDRESS]
+        else:
+            os.environ[ADDRESS] = earlier
 
 
 def _line(error: Exception) -> str:

@@ -48,6 +48,12 @@ def test_an_address_where_nothing_answers_is_refused_and_leaves_no_folder(write_
     assert not (tmp_path / "out").exists()
 
 
+def test_an_address_holds_for_its_submission_alone(write_config):
+    before = {name: os.environ.get(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")}
+    assert submit(write_config()).exit_code == 2
+    assert {name: os.environ.get(name) for name in before} == before
+
+
 @pytest.mark.parametrize("address", ["auto", "10.0.0.1:8265", "ray://10.0.0.1:10001"])
 def test_an_address_must_be_a_url(write_config, address):
     found = submit(write_config(), address=address)

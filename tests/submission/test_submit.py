@@ -70,14 +70,17 @@ def submit(head, environment, project):
         command = [sys.executable, "-m", "stabletune.cli", "submit", *map(str, arguments), "--address", head]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, cwd=project, env=environment, **pipes) as process:
-            above = ""
-            while until is not None and not re.search(until, above):
-                line = process.stderr.readline()
-                assert line, above
-                above += line
-            if then is not None:
-                then(process, above)
-            stdout, stderr = process.communicate()
+            try:
+                above = ""
+                while until is not None and not re.search(until, above):
+                    line = process.stderr.readline()
+                    assert line, above
+                    above += line
+                if then is not None:
+                    then(process, above)
+                stdout, stderr = process.communicate()
+            finally:
+                process.kill()  # one that has ended is left alone
         return SimpleNamespace(code=process.returncode, stdout=stdout, stderr=above + stderr)
 
     return run
