@@ -25,7 +25,7 @@ def metrics():
 
 
 def test_the_loop_runs_and_writes_its_alerts(tmp_path):
-    command = [sys.executable, str(FOLDER / "train.py"), "--steps", "700", "--alerts", str(tmp_path / "alerts.jsonl")]
+    command = [sys.executable, str(FOLDER / "train.py"), "--steps", "1200", "--alerts", str(tmp_path / "alerts.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     alerts = [json.loads(line) for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
     assert "spiked" in {alert["level"] for alert in alerts}
