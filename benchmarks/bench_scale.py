@@ -203,6 +203,7 @@ def main() -> None:
     figure("workers idle for the driver", 100.0 * cluster.idle / (n_workers * cluster.now), "%")
     show_sizes(run, n_trials)
     figure("memory of the driver", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, "MiB", "<= 600")
+    del source, cluster  # a driver that goes on holds one study, not two
     again, seconds = Costs().of("resume", lambda: SearchAlone(config, run, resume=True))
     figure("going on with it (--resume)", seconds, "s CPU")
     show_ending(config, run, again)
