@@ -16,6 +16,7 @@ from stabletune.records import Alert, Diagnosis, Level
 
 APPROACHES_FROM, APPROACHES_UNTIL = 0.9, 0.75
 UNSTABLE_FOR = 100
+FAR = 2.0
 
 
 class AlertLevels:
@@ -24,7 +25,7 @@ class AlertLevels:
     ===========  ====================================================================  ==============================
     level        begins when                                                           ends when
     ===========  ====================================================================  ==============================
-    approaching  S is read at 0.9 or more                                              S is read below 0.75
+    approaching  S is read at 0.9 or more, at the ε floor left out if that was read    S is read below 0.75
     unstable     an oscillation grows that is predicted to spike (``imminent_spike``)  100 steps passed without another
     spiked       a spike begins, or the loss is not finite                             50 steps after the last in it,
                                                                                        once the loss is back at the
@@ -32,7 +33,9 @@ class AlertLevels:
     calm         none of these
     ===========  ====================================================================  ==============================
 
-    The highest that holds counts. Approaching is no harm: many healthy runs rest at S = 1. What is predicted nearly
+    The highest that holds counts. S above 2 alone, where what it is without the ε floor was not read, changes nothing:
+    coordinates whose v̂ is 0, as behind a ReLU that has just woken, read in the hundreds there and do no harm.
+    Approaching is no harm: many healthy runs rest at S = 1. What is predicted nearly
     always spikes within 25 steps if it does at all (docs/prediction.md: nine steps ahead in the median).
     """
 
@@ -47,7 +50,7 @@ class AlertLevels:
 
         The alert if the level changes, a spike begins, or the loss stops being finite.
         """
-        ratio = _newest(history, "sharpness_ratio")
+        ratio = _told_ratio(history)
         if ratio is not None:
             self._is_near = ratio >= (APPROACHES_UNTIL if self._is_near else APPROACHES_FROM)
         self._found = imminent_spike(history) or self._found
@@ -91,7 +94,7 @@ class AlertLevels:
         if self.level == "calm":
             return f"{where}: calm again, {read}."
         if self.level == "approaching":
-            return f"{where}: near the edge at 1, {read}; many healthy runs rest there."
+            return f"{where}: at the edge, which is at 1, {read}; many healthy runs rest there."
         if self.level == "unstable":
             assert self._found is not None
             return (
@@ -111,10 +114,15 @@ class AlertLevels:
         )
 
 
-def _newest(history: History, name: str) -> float | None:
-    """A signal read at the newest step."""
+def _told_ratio(history: History) -> float | None:
+    """S read at the newest step, as far as it tells of an oscillation: without the ε floor, or near the edge."""
     newest = history.measurements[-1] if history.measurements else None
-    return getattr(newest, name) if newest is not None and newest.step == history.step else None
+    if newest is None or newest.step != history.step or newest.sharpness_ratio is None:
+        return None
+    masked = newest.sharpness_ratio_masked
+    if masked is None:
+        return newest.sharpness_ratio if newest.sharpness_ratio <= FAR else None
+    return min(newest.sharpness_ratio, masked)
 
 
 def _last_ratio(history: History) -> tuple[float | None, int | None]:

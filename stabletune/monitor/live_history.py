@@ -74,19 +74,6 @@ class LiveHistory:
             _log.warning("stabletune: no closer look at spikes any more: %s", note)
 
 
-def as_number(loss: Tensor | float) -> float:
-    """A loss as a number; of a tensor this waits for its device.
-
-    Raises:
-        ValueError: it is neither a number nor a tensor of one.
-    """
-    try:
-        return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
-    except (TypeError, ValueError, RuntimeError) as error:
-        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise ValueError(f"loss: must be a number or a scalar tensor, but got {got}. Give loss.mean(), say.") from error
-
-
 def _settings(optimizer: Optimizer) -> dict[str, Any]:
     """What the optimizer's first group says of the hyperparameters, as far as it has them; the largest lr of all."""
     group = optimizer.param_groups[0]

@@ -100,7 +100,7 @@ class Probe:
         """What a reading costs beside its products, in gradients: the graph, the weights, the free signals."""
         return self._graph_cost + (self._preparing.nanoseconds_each / self.gradient_work if self.gradient_work else 0.0)
 
-    def read(self, closure: Callable[[], Tensor], extras: Extras = EVERYTHING) -> Reading:
+    def read(self, closure: Callable[[], Tensor], extras: Extras = EVERYTHING, *, clip_factor: float = 1.0) -> Reading:
         """Measure now.
 
         Args:
@@ -108,8 +108,9 @@ class Probe:
             extras: whether to read what else needs products of its own: the curvature along the gradient, the raw
                 sharpness (both also where S is sought anew), and S without the ε floor where that has a part in S.
                 And whether to follow the second vector.
+            clip_factor: what the loop scaled the gradients of the last step by, in place.
         """
-        tensors = read_tensors(self._optimizer)
+        tensors = read_tensors(self._optimizer, clip_factor)
         if not tensors:
             return Reading({}, 0.0)
         params = [tensor.param for tensor in tensors]

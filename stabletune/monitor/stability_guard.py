@@ -19,8 +19,8 @@ import torch
 
 from stabletune.errors import LossFloorError
 from stabletune.judgement.guard_policy import GuardBounds, GuardDecision, GuardPolicy
-from stabletune.monitor.live_history import as_number
 from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.monitor.step_notes import as_number
 from stabletune.records import Measurement, as_data
 from stabletune.signals.gradient_norm import coming_gradient_norm
 from stabletune.signals.optimizer_state.reading import step_counts

@@ -14,11 +14,11 @@ from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
 from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, make_schedule
 from stabletune.monitor.shadow_reading import ShadowReader
-from stabletune.monitor.step_notes import StepNotes
+from stabletune.monitor.step_notes import StepNotes, as_number, check_closure
 from stabletune.monitor.work import CountedOnce, python_work
 from stabletune.records import Measurement
 from stabletune.signals.frozen_curvature import Foresight, fastest_growth
-from stabletune.signals.optimizer_state.reading import check_optimizer, read_tensors
+from stabletune.signals.optimizer_state.reading import check_optimizer, check_parameters, read_tensors
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
 _log = logging.getLogger("stabletune")
@@ -62,7 +62,7 @@ class StabilityMonitor:
         start_step: int = 0,
     ) -> None:
         check_optimizer(optimizer)
-        _check_parameters(model, optimizer)
+        check_parameters(model, optimizer)
         if probe is not None and not callable(probe):
             raise ValueError(f"StabilityMonitor: probe must be None or a function, but got {probe!r}. Give a closure.")
         self.every, self.limit = every, overhead
@@ -120,18 +120,22 @@ class StabilityMonitor:
 
         Args:
             loss: the step's loss, a number or a scalar tensor (read only when a measurement is due).
-            closure: recomputes the loss, without ``backward``; not needed with a ``probe``.
+            closure: recomputes the loss, without ``backward``; not needed with a ``probe``. Without either no
+                curvature is read, which is logged once.
 
         Returns:
             The measurement, or None when none was due.
 
         Raises:
+            TypeError: ``closure`` is no function.
+            ValueError: ``loss`` is neither a number nor a scalar tensor.
             MeasurementError: the first reading fails, as where the loss cannot be differentiated twice. Everything is
                 as it was before, the attempt is charged to the budget, and the next call may follow;
                 ``forgo_curvature`` ends the attempts. Once a reading has succeeded none stops the training: what
                 fails then, whatever the closure raises, is kept in ``note``, logged the first time, and tried again
                 when the next reading is due.
         """
+        check_closure(closure)
         self._n_steps += 1
         self.notes.settle()
         try:
@@ -141,9 +145,7 @@ class StabilityMonitor:
                 raise
             self._before = None
             where = "" if isinstance(error, MeasurementError) else f"step {self.n_steps}: {type(error).__name__}: "
-            if self.note is None:
-                _log.warning("stabletune: a reading failed and the training goes on: %s%s", where, error)
-            self.note = f"{where}{error}"
+            self._say(f"a reading failed and the training goes on: {where}{error}", note=f"{where}{error}")
             return None
 
     def measure(self, loss: Tensor | float, closure: Callable[[], Tensor] | None = None) -> Measurement:
@@ -185,7 +187,8 @@ class StabilityMonitor:
         """Take √Σ g² of the coming step's gradients from before the loop clipped or scaled them in ``p.grad``.
 
         To be called before ``optimizer.step()``, with what ``clip_grad_norm_`` returned, say. Alerts, a guard and the
-        readings between two measurements then go by the raw gradient, else by the one that is left in ``p.grad``.
+        readings between two measurements then go by the raw gradient, else by the one that is left in ``p.grad``; and
+        S counts that the step is smaller by as much, else it is too large by that factor.
         """
         self.notes.note_gradient_norm(norm)
 
@@ -219,9 +222,18 @@ class StabilityMonitor:
             self._before = sum_second_moments(self._optimizer) if is_next_due else None
 
     def _read(self, closure: Callable[[], Tensor] | None) -> Reading:
+        if closure is None and self._measures_curvature:
+            self._say("S is not read: neither a closure nor a probe is given")
         if closure is None or not self._measures_curvature:
             return Reading(dict(self._glance()), self._glance_at_state.cost)
-        return self._reader.read(closure, self._schedule.extras(self._n_steps))
+        extras, clip_factor = self._schedule.extras(self._n_steps), self.notes.clip_factor()
+        return self._reader.read(closure, extras, clip_factor=clip_factor)
+
+    def _say(self, what: str, *, note: str | None = None) -> None:
+        """Keep it as the note, and log it if there was none."""
+        if self.note is None:
+            _log.warning("stabletune: %s", what)
+        self.note = note or what
 
     def _charge(self, measurement: Measurement, cost: float, *, foreseen: float | None = None) -> None:
         self._spent += cost
@@ -244,7 +256,7 @@ class StabilityMonitor:
         self._schedule.record_look(self._n_steps, ratio, growth=growth, cost=self._look_ahead.cost)
 
     def _frozen_ratio_and_growth(self) -> tuple[float | None, float]:
-        tensors = read_tensors(self._optimizer)
+        tensors = read_tensors(self._optimizer, self.notes.clip_factor())
         with torch.no_grad():
             ratio = None if self._foresight is None else self._foresight.ratio_now(tensors)
         return ratio, fastest_growth(tensors)
@@ -252,29 +264,9 @@ class StabilityMonitor:
     def _measurement(self, loss: Tensor | float, fields: dict[str, Any]) -> Measurement:
         return Measurement(
             step=self.n_steps,
-            loss=float(loss.detach()) if isinstance(loss, Tensor) else float(loss),
+            loss=as_number(loss),
             lr=float(self._optimizer.param_groups[0]["lr"]),
             **fields,
-        )
-
-
-def _check_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raise MeasurementError unless the optimizer trains real parameters, of the model too if that has any."""
-    if not isinstance(model, torch.nn.Module):
-        raise MeasurementError(
-            f"StabilityMonitor: model must be a torch.nn.Module, but got {type(model).__name__}. "
-            "Give the module that is trained."
-        )
-    unreal = next((p.dtype for group in optimizer.param_groups for p in group["params"] if p.is_complex()), None)
-    if unreal is not None:
-        raise MeasurementError(
-            f"StabilityMonitor: parameters must be real, but got {unreal}. Hold real and imaginary parts apart."
-        )
-    held = {id(p) for p in model.parameters()}
-    if held and not any(id(p) in held for group in optimizer.param_groups for p in group["params"]):
-        raise MeasurementError(
-            "StabilityMonitor: the optimizer must hold parameters of the model, but shares none with "
-            f"{type(model).__name__}. Give the model that this optimizer trains."
         )
 
 

@@ -1,15 +1,20 @@
-"""What a step was taken with that the optimizer does not show afterwards: gradients clipped in place, another beta2.
+"""What a loop tells of a step: its loss, and what the optimizer does not show: clipping in place, another beta2.
 
-In: notes on the step to come, from the loop or a guard. Out: the raw gradient norm of a step, and whether its v̂ can be
-compared with the one before.
+In: notes on the step to come, from the loop or a guard. Out: the raw gradient norm of a step, what its gradients were
+scaled by, and whether its v̂ can be compared with the one before.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.optim import Optimizer
 
-from stabletune.signals.gradient_norm import held_gradient_norm
+from stabletune.signals.gradient_norm import coming_gradient_norm, held_gradient_norm
+
+SAME = 0.01
 
 
 class StepNotes:
@@ -61,6 +66,17 @@ class StepNotes:
         noted = self.noted_norm
         return held_gradient_norm(self._optimizer) if noted is None else noted
 
+    def clip_factor(self) -> float:
+        """What the gradients of the step just taken were scaled by in place; 1 where that is not known.
+
+        ‖p.grad‖ over the norm noted, once they differ by more than rounding: 1 % is less than S is known to.
+        """
+        noted = self.noted_norm
+        if noted is None or not 0.0 < noted < math.inf:
+            return 1.0
+        factor = coming_gradient_norm(self._optimizer) / noted
+        return factor if math.isfinite(factor) and factor > 0.0 and abs(factor - 1.0) > SAME else 1.0
+
     def _hook(self) -> None:
         if not self._is_hooked:
             self._is_hooked = True
@@ -76,3 +92,25 @@ class StepNotes:
         self._has_turned = True
         self._norm, self._coming_norm = self._coming_norm, None
         self.had_other_beta2, self._has_other_beta2 = self._has_other_beta2, False
+
+
+def as_number(loss: Tensor | float) -> float:
+    """A loss as a number; of a tensor this waits for its device.
+
+    Raises:
+        ValueError: it is neither a number nor a tensor of one.
+    """
+    try:
+        return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise ValueError(f"loss: must be a number or a scalar tensor, but got {got}. Give loss.mean(), say.") from error
+
+
+def check_closure(closure: Callable[[], Tensor] | None) -> None:
+    """Raise TypeError unless it can be called, or is none."""
+    if closure is not None and not callable(closure):
+        raise TypeError(
+            f"closure: must be a function that computes the loss again, but got {type(closure).__name__}. "
+            "Give lambda: loss_fn(model, batch)."
+        )

@@ -1,5 +1,6 @@
 """Levels with hysteresis, replayed over histories made by hand."""
 
+import dataclasses
 import math
 
 import pytest
@@ -28,6 +29,28 @@ def alerts(losses, ratios=()):
 def test_a_ratio_that_wavers_about_a_threshold_alerts_once():
     ratios = {10: 0.5, 20: 0.89, 30: 0.91, 40: 0.88, 50: 0.92, 60: 0.76, 70: 0.74, 80: 0.89}
     assert alerts(calm(100), ratios) == [(30, "calm", "approaching"), (70, "approaching", "calm")]
+
+
+def masked(step, ratio, without_floor):
+    return dataclasses.replace(reading(step, ratio), sharpness_ratio_masked=without_floor)
+
+
+@pytest.mark.parametrize(
+    ("found", "levels"),
+    [
+        (masked(50, 807.0, 0.6), []),
+        (masked(50, 807.0, 1.01), ["approaching"]),
+        (masked(50, 807.0, None), []),
+        (masked(50, 1.5, None), ["approaching"]),
+    ],
+)
+def test_coordinates_at_the_floor_alone_bring_no_run_near_the_edge(found, levels):
+    history, judge = History(quadratic_spec(), SpikeDetector(0.0)), AlertLevels()
+    for loss in calm(50):
+        history.add(loss)
+    history.measurements.append(found)
+    alert = judge.update(history)
+    assert ([] if alert is None else [alert.level]) == levels
 
 
 def test_a_spike_alerts_where_it_begins_and_where_it_is_over():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from stabletune import GuardBounds, StabilityAlerts, StabilityGuard, StabilityMonitor
+from stabletune import GuardBounds, InstrumentedAdamW, StabilityAlerts, StabilityGuard, StabilityMonitor
 from stabletune.monitor.live_history import LiveHistory
 from stabletune.signals.gradient_norm import coming_gradient_norm
 
@@ -257,3 +257,53 @@ def test_decisions_name_the_steps_of_the_training_though_its_first_was_skipped()
         loop.scale = 400.0 if step == 50 else 1.0
         guard.step(loop.step(limit=1e9))
     assert next(d.step for d in guard.decisions if d.gradient_scale != 1.0) == 1052
+
+
+def test_s_of_a_loop_that_clips_is_that_of_an_optimizer_that_clips_by_the_same_limit():
+    limit, ours, theirs = 0.05, Loop(every=1), Loop(every=1, tells=False)
+    theirs.optimizer = InstrumentedAdamW(
+        theirs.model.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.01, max_grad_norm=limit
+    )
+    theirs.monitor = StabilityMonitor(theirs.model, theirs.optimizer, every=1)
+    for _ in range(30):
+        ours.step(limit)
+        theirs.step(limit=1e9)
+    assert min(ours.raw[:20]) > 1.5 * limit
+    one, other = ([r.sharpness_ratio for r in loop.readings] for loop in (ours, theirs))
+    assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_without_a_word_of_the_clipping_s_is_too_large_by_its_factor():
+    limit, told, untold = 0.05, Loop(every=1), Loop(every=1, tells=False)
+    told.step(limit)
+    untold.step(limit)
+    factor = limit / told.raw[0]
+    assert factor < 0.5
+    assert told.readings[0].sharpness_ratio == pytest.approx(factor * untold.readings[0].sharpness_ratio, rel=1e-3)
+
+
+def test_what_is_no_closure_is_refused_where_it_is_given():
+    loop = Loop()
+    loss = loop.closure()
+    for take in (loop.monitor.step, lambda *given: StabilityAlerts(loop.monitor).step(loss, None, *given[1:])):
+        with pytest.raises(TypeError, match="closure: must be a function that computes the loss again, but got Tensor"):
+            take(loss, loss)
+
+
+def test_a_loss_of_many_numbers_is_refused_with_its_shape():
+    loop = Loop(every=1)
+    with pytest.raises(
+        ValueError, match=r"loss: must be a number or a scalar tensor, but got a tensor of shape \(4, 1\)"
+    ):
+        loop.monitor.step(torch.ones(4, 1), loop.closure)
+
+
+def test_that_no_closure_is_given_is_said_once(caplog):
+    loop = Loop(every=1)
+    for _ in range(3):
+        loop.optimizer.zero_grad()
+        loss = loop.closure()
+        loss.backward()
+        loop.optimizer.step()
+        assert loop.monitor.step(loss).sharpness_ratio is None
+    assert caplog.text.count("S is not read: neither a closure nor a probe is given") == 1

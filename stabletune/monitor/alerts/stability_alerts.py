@@ -13,8 +13,9 @@ import torch
 
 from stabletune.errors import LossFloorError
 from stabletune.judgement.alert_levels import AlertLevels
-from stabletune.monitor.live_history import LiveHistory, as_number
+from stabletune.monitor.live_history import LiveHistory
 from stabletune.monitor.stability_monitor import StabilityMonitor
+from stabletune.monitor.step_notes import as_number, check_closure
 from stabletune.records import Alert, Level, Measurement
 
 Sink = Callable[[Alert], None]
@@ -67,8 +68,10 @@ class StabilityAlerts:
                 bad batch and an overflow can be told from the other causes; the monitor's overhead pays for it.
 
         Raises:
+            TypeError: ``closure`` is no function.
             ValueError: ``loss`` is neither a number nor a scalar tensor.
         """
+        check_closure(closure)
         if not self._is_judging:
             return None
         value = as_number(loss)

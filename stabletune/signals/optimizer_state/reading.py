@@ -42,13 +42,36 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
         )
 
 
+def check_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise MeasurementError unless the optimizer trains real parameters, of the model too if that has any."""
+    if not isinstance(model, torch.nn.Module):
+        raise MeasurementError(
+            f"StabilityMonitor: model must be a torch.nn.Module, but got {type(model).__name__}. "
+            "Give the module that is trained."
+        )
+    unreal = next((p.dtype for group in optimizer.param_groups for p in group["params"] if p.is_complex()), None)
+    if unreal is not None:
+        raise MeasurementError(
+            f"StabilityMonitor: parameters must be real, but got {unreal}. Hold real and imaginary parts apart."
+        )
+    held = {id(p) for p in model.parameters()}
+    if held and not any(id(p) in held for group in optimizer.param_groups for p in group["params"]):
+        raise MeasurementError(
+            "StabilityMonitor: the optimizer must hold parameters of the model, but shares none with "
+            f"{type(model).__name__}. Give the model that this optimizer trains."
+        )
+
+
 def is_maximizing(optimizer: torch.optim.Optimizer) -> bool:
     """Whether the optimizer climbs, so that its loss is the negative of the one given."""
     return bool(optimizer.param_groups[0].get("maximize"))
 
 
-def read_tensors(optimizer: torch.optim.Optimizer) -> list[AdaptiveTensor]:
-    """Read every trainable parameter that has taken at least one step; t is counted per parameter."""
+def read_tensors(optimizer: torch.optim.Optimizer, clip_factor: float = 1.0) -> list[AdaptiveTensor]:
+    """Read every trainable parameter that has taken at least one step; t is counted per parameter.
+
+    ``clip_factor`` is what the loop itself scaled the gradients of the last step by, in place.
+    """
     read = _rule_of(optimizer)
     found = [
         (param, group)
@@ -58,7 +81,7 @@ def read_tensors(optimizer: torch.optim.Optimizer) -> list[AdaptiveTensor]:
     ]
     counters = _counters([optimizer.state[param] for param, _ in found])
     return [
-        read(_parameter_state(optimizer, param, group, counted))
+        read(_parameter_state(optimizer, param, group, counted, clip_factor))
         for (param, group), counted in zip(found, counters, strict=True)
         if counted["step"] > 0
     ]
@@ -85,7 +108,11 @@ def _rule_of(optimizer: torch.optim.Optimizer) -> Callable[[ParameterState], Ada
 
 
 def _parameter_state(
-    optimizer: torch.optim.Optimizer, param: Tensor, group: dict[str, Any], counters: dict[str, float]
+    optimizer: torch.optim.Optimizer,
+    param: Tensor,
+    group: dict[str, Any],
+    counters: dict[str, float],
+    clip_factor: float,
 ) -> ParameterState:
     if param.is_complex():
         raise MeasurementError(
@@ -100,7 +127,7 @@ def _parameter_state(
         counters=counters,
         l2=0.0 if is_decoupled else float(group["weight_decay"]),
         shrinkage=_shrinkage(group, clips.lr_factor(param) if clips else 1.0) if is_decoupled else 0.0,
-        clip_factor=clips.clip_factor(param) if clips else 1.0,
+        clip_factor=clip_factor * (clips.clip_factor(param) if clips else 1.0),
     )
 
 
