@@ -159,9 +159,14 @@ def sent_with_the_job() -> Path | None:
 def _connect(ray: Any, options: dict[str, Any]) -> None:
     try:
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of a node that dies while it starts Ray raises this very class
         ray.shutdown()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if options["address"] == "local":
+            raise ResourceError(
+                f"resources.address: Ray must start on this machine, but gave: {reason}. "
+                "Try again; a search that has begun goes on with --resume."
+            ) from error
         raise ResourceError(
             f"resources.address: must be a Ray cluster that answers, but {options['address']!r} gave: {reason}. "
             "Start one (`ray start --head`), or set local."

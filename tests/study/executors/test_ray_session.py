@@ -74,3 +74,18 @@ def test_the_folder_that_was_sent_with_a_job_is_found_from_anywhere_in_it(tmp_pa
     code = "from stabletune.study.executors.ray_session import sent_with_the_job; print(sent_with_the_job())"
     done = subprocess.check_output([sys.executable, "-c", code], cwd=folder, env=environment, text=True)
     assert done.strip() == ("None" if found is None else str(tmp_path / found))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_that_cannot_start_on_this_machine_is_a_line_and_says_how_to_go_on(write_config, tmp_path):
+    too_long = tmp_path / ("x" * 100)  # for the name of a socket
+    command = [sys.executable, "-m", "stabletune.cli", "search", str(write_config()), "--output", str(tmp_path / "out")]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"RAY_TMPDIR": str(too_long)}, timeout=120
+    )
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()[-1:]
+    assert line.startswith("resources.address: Ray must start on this machine, but gave: ")
+    assert line.endswith("Try again; a search that has begun goes on with --resume.")
+    assert "Traceback" not in ended.stderr
