@@ -44,6 +44,7 @@ class SearchPhase:
         self._worst: float | None = None
         self._observed: list[Observation | None] = []
         self._of_more_seeds: list[list[Observation]] = []
+        self._since_fit: list[Observation] = []
         self._seen: tuple[int, Outlook] | None = None
         self._shown: Outlook | None = None
         self._paced: tuple[Outlook, tuple[tuple[int, float], ...]] | None = None
@@ -144,8 +145,8 @@ class SearchPhase:
 
     @property
     def judged_trials(self) -> list[tuple[dict[str, Any], Observation]]:
-        """The settings of the trials that are remembered, and what each showed."""
-        return [(self._settings[run.number], run) for run in self.outlook.trials]
+        """The settings of the trials that are remembered or have ended since the last fit, and what each showed."""
+        return [(self._settings[run.number], run) for run in (*self.outlook.trials, *self._since_fit)]
 
     @property
     def other_runs(self) -> list[Observation]:
@@ -158,6 +159,7 @@ class SearchPhase:
         """What the finished trials say, looked at once for each number of them, or of ``trials_between_fits``."""
         if self._seen is None or self._is_fit_due:
             self._seen = (len(self._finished), Outlook(self._config, self.observations, self.other_runs))
+            self._since_fit = []
         return self._seen[1]
 
     @property
@@ -201,7 +203,10 @@ class SearchPhase:
         if objective is not None:
             self._worst = objective if self._worst is None else max(self._worst, objective)
         whole = attributes["observation"]
-        self._observed.insert(place, Observation(**whole) if whole else None)
+        observation = Observation(**whole) if whole else None
+        self._observed.insert(place, observation)
+        if observation is not None:
+            self._since_fit.append(observation)
         self._of_more_seeds.insert(place, [Observation(**data) for data in attributes["of_more_seeds"]])
 
     def _unfinished_trial(self) -> tuple[int, dict[str, Any]]:

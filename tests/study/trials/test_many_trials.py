@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 import optuna
 import pytest
 from optuna.storages.journal import JournalStorage
@@ -10,7 +9,6 @@ from optuna.trial import TrialState
 
 from stabletune.config import load_config
 from stabletune.errors import RepeatedFailures
-from stabletune.records import TrialResult
 from stabletune.results.store import RunFolder
 from stabletune.study.distributions import distributions, is_inside, nearest_params
 from stabletune.study.failures import ended
@@ -21,19 +19,10 @@ from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.trials.search_phase import SearchPhase
 from stabletune.study.trials.warm_start import Lessons
 from stabletune.study.trials.wide_search import ORDINARY, trials_between_fits
+from tests.study.trials.made_up import made_up
 
 MANY = ("trials: 6", "trials: 240")
 CHEAP = ("budget:", "sampler: random\nobjective: {source: eval}\nbudget:")
-
-
-def made_up(spec):
-    """A curve that falls with the learning rate; the highest rates are stopped."""
-    lr = spec.params["lr"]
-    is_stopped = lr > 3e-2
-    steps = np.arange(1, (40 if is_stopped else spec.steps) + 1)
-    losses = np.exp(-3.0 * np.log1p(lr * steps))
-    status, objective = ("stopped", None) if is_stopped else ("completed", float(losses[-3:].mean()))
-    return TrialResult(spec=spec, status=status, reason="made up", losses=losses, objective=objective, risk=0.2)
 
 
 @pytest.fixture

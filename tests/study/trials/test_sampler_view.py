@@ -5,22 +5,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from stabletune.space import FloatRange, SearchSpace
-from stabletune.study.feasibility import CONSTRAINT
 from stabletune.study.trials.sampler_view import Judged, SamplerView
+from tests.study.trials.made_up import Reader
 
 SPACE = SearchSpace({"lr": FloatRange(low=1e-4, high=1e-1, scale="log")})
-
-
-class Reader(optuna.samplers.RandomSampler):
-    """Draws at random, and keeps what it could read when it was asked."""
-
-    def sample_relative(self, study, trial, search_space):
-        others = [other for other in study.get_trials() if other.number != trial.number]
-        self.finished = [
-            (t.params["lr"], t.value, t.constraints[CONSTRAINT]) for t in others if t.state == TrialState.COMPLETE
-        ]
-        self.running = [t.params["lr"] for t in others if t.state == TrialState.RUNNING]
-        return super().sample_relative(study, trial, search_space)
 
 
 def running(lr):
