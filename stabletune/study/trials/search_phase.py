@@ -191,8 +191,7 @@ class SearchPhase:
         else:
             self._study.add_abandoned_steps(attributes["row"]["steps"])
         del self._open[trial.number]
-        if not self._is_fit_due:
-            self._study.show(trial.number, lambda: self._judged_last(attributes))
+        self._study.show(trial.number, lambda: self._judged_last(attributes))
 
     def _take(self, attributes: dict[str, Any]) -> None:
         """Add a finished trial to what is known, in order of number, which is the same for all drivers."""
@@ -220,9 +219,10 @@ class SearchPhase:
         to_try = self._lessons.to_try
         if n_known <= len(to_try):
             return self._study.add(to_try[n_known - 1])
-        is_anew = self._shown is not self.outlook
-        self._shown = self.outlook
-        return self._study.ask(lambda: self._judged([*self.judged_trials, *self._lessons.runs]), is_anew=is_anew)
+        outlook = self.outlook
+        is_anew, self._shown = self._shown is not outlook, outlook
+        runs = [*self.judged_trials, *self._lessons.runs]
+        return self._study.ask(lambda: self._judged(runs, outlook), is_anew=is_anew)
 
     def _attributes(self, trial: OpenTrial) -> dict[str, Any]:
         """What is stored with the study."""
@@ -255,9 +255,8 @@ class SearchPhase:
             self._paced = (outlook, pace_limits(self._config, outlook))
         return self._paced[1]
 
-    def _judged(self, runs: Sequence[tuple[Mapping[str, Any], Observation]]) -> list[Judged]:
-        """Runs as the models see them now."""
-        outlook = self.outlook
+    def _judged(self, runs: Sequence[tuple[Mapping[str, Any], Observation]], outlook: Outlook) -> list[Judged]:
+        """Runs as the models see them."""
         if self._config.objective.source == "eval":  # a proof run's value is of the full horizon
             short = self._config.budget.trial_steps
             runs = [(settings, run) for settings, run in runs if run.has_spiked or run.steps <= short]
@@ -266,9 +265,11 @@ class SearchPhase:
         return [_judge(settings, run, value, survival, outlook.untrained) for (settings, run), value, survival in found]
 
     def _judged_last(self, attributes: Mapping[str, Any]) -> Judged | None:
-        """The trial that ended last, by the models as they were fitted last; None if it failed."""
+        """The trial that ended last, by the models that the sampler was shown the others by; None if it failed."""
         whole = attributes["observation"]
-        judged = self._judged([(attributes["settings"], Observation(**whole))]) if whole else []
+        if not whole or self._shown is None:
+            return None
+        judged = self._judged([(attributes["settings"], Observation(**whole))], self._shown)
         return judged[0] if judged else None
 
     def _count_failures(self, result: TrialResult) -> None:

@@ -19,10 +19,11 @@ from stabletune.study.prediction.outlook import Outlook
 from stabletune.study.trials.search_phase import SearchPhase
 from stabletune.study.trials.warm_start import Lessons
 from stabletune.study.trials.wide_search import ORDINARY, trials_between_fits
-from tests.study.trials.made_up import made_up
+from tests.study.trials.made_up import Reader, made_up
 
 MANY = ("trials: 6", "trials: 240")
 CHEAP = ("budget:", "sampler: random\nobjective: {source: eval}\nbudget:")
+CHEAP_TPE = ("budget:", "objective: {source: eval}\nbudget:")
 
 
 @pytest.fixture
@@ -35,6 +36,23 @@ def begin(write_config, tmp_path):
         return config, folder, SearchPhase(config, study, folder, lessons=Lessons(), listener=Listener())
 
     return begin
+
+
+def test_a_trial_of_several_seeds_that_has_ended_is_not_shown_as_running_until_the_next_fit(begin):
+    _, _, phase = begin(("trials: 6", "trials: 240, seeds_per_trial: 2"), CHEAP_TPE)
+    reader = phase._study._judging = Reader(seed=0)
+    while phase.n_finished < 39:
+        phase.on_result(made_up(phase.next_spec()))
+    under_way = [phase.next_spec() for _ in range(ORDINARY - 39 + 2)]  # the last of them has a seed left
+    phase.on_result(made_up(under_way.pop(0)))
+    ending, *_ = under_way[1:3]
+    for spec in under_way[1:3]:
+        phase.on_result(made_up(spec))
+    assert phase.n_finished == 40
+    assert phase.next_spec().seed != ending.seed  # now one more runs, and a fit is no longer due
+    phase.next_spec()
+    assert ending.params["lr"] not in reader.running
+    assert ending.params["lr"] in [lr for lr, _, _ in reader.finished]
 
 
 def proposed_anew(config, phase, sampler, under_way):
