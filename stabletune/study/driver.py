@@ -50,11 +50,9 @@ class Driver:
     @property
     def is_over(self) -> bool:
         """Whether the proof has ended, time is up, or an error ended it all."""
-        if self._error is not None or self._is_out_of_time:
-            return True
         with self._kept_error():
-            self._enter_proof_if_due()
-        return self._error is not None or (self._proof is not None and self._proof.is_over)
+            return self._has_come_to_its_end()
+        return True
 
     def next_spec(self) -> TrialSpec | None:
         """The phase's next; with nothing under way it waits while other drivers are at what is left."""
@@ -73,7 +71,7 @@ class Driver:
         def look_and_take() -> TrialSpec | None:
             if self._study.drivers is not None:
                 self._phase.refresh()
-            return None if self.is_over else self._phase.next_spec()
+            return None if self._has_come_to_its_end() else self._phase.next_spec()
 
         with self._kept_error():
             spec = self._study.exclusively(look_and_take)
@@ -211,6 +209,13 @@ class Driver:
     @property
     def _phase(self) -> SearchPhase | ConfirmationPhase:
         return self._proof or self._search
+
+    def _has_come_to_its_end(self) -> bool:
+        """``is_over``, which keeps no error: under the lock a broken connection must reach what runs it again."""
+        if self._error is not None or self._is_out_of_time:
+            return True
+        self._enter_proof_if_due()
+        return self._proof is not None and self._proof.is_over
 
     def _enter_proof_if_due(self) -> None:
         if self._proof is None and self._search.is_over:

@@ -65,6 +65,11 @@ class Server:
             while not connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]:
                 assert time.monotonic() < until, "nobody waits for a lock"
 
+    def cut_connections(self, user):
+        """End the connections of a user, as a network does that forgets them."""
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [user])
+
     @property
     def _dsn(self):
         return f"host=127.0.0.1 port={self.port} user={SUPERUSER} password={SUPERPASSWORD} dbname=postgres"
