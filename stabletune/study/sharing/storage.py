@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
-from stabletune.errors import ConfigError, OutputFolderError, without_password
+from stabletune.errors import ConfigError, OutputFolderError, StorageError, without_password
 from stabletune.study.sharing.access import DATABASE_ERRORS, Access, Alone, SharedDatabase, connect_args, reason
 
 RECORDS_FORMAT, FORMAT = "records_format", 2
@@ -52,9 +52,10 @@ def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tupl
         raise OutputFolderError(
             f"storage: must not hold a study named {config.name!r} yet, but it does. {to_go_on}, or change name."
         ) from error
-    except (*DATABASE_ERRORS, ImportError) as error:
+    except (*DATABASE_ERRORS, ImportError, StorageError) as error:
+        said = reason(error.__cause__ or error if isinstance(error, StorageError) else error, url or "")
         raise ConfigError(
-            f"storage: must be a database that can be opened, but got {reason(error, url or '')}, from "
+            f"storage: must be a database that can be opened, but got {said}, from "
             f"{without_password(config.storage or '')}. Check the URL, the server and its Python driver "
             "(pip install 'stabletune[postgresql]')."
         ) from error

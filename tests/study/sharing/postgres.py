@@ -70,6 +70,13 @@ class Server:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [user])
 
+    def let_write(self, database, may_write):
+        """Let what connects from now on write, or only read, as on a standby; all who are connected are cut off."""
+        change = psycopg.sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute(change.format(_name(database), "off" if may_write else "on"))
+        self.cut_connections(database)
+
     @property
     def _dsn(self):
         return f"host=127.0.0.1 port={self.port} user={SUPERUSER} password={SUPERPASSWORD} dbname=postgres"

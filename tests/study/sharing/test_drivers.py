@@ -4,6 +4,7 @@ import signal
 
 import optuna
 import pytest
+from sqlalchemy.engine import make_url
 
 from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.study.listener import Listener
@@ -102,6 +103,33 @@ def test_a_restart_of_the_server_in_mid_search_costs_nothing(server, database, w
     trials, proofs, recommended = found(tmp_path / "out")
     check_whole(trials, proofs, recommended)
     assert len(runs_trained(tmp_path)) == len(trials) + len(proofs)
+
+
+@pytest.mark.slow
+def test_a_database_that_is_lost_in_mid_search_is_no_mistake_and_costs_what_was_under_way(
+    server, database, write_shared_config, tmp_path
+):
+    config, name = write_shared_config(database), make_url(database).database
+    (tmp_path / "waits-in-4").touch()
+    driver = start(config, tmp_path / "out", "--resume")
+    wait_for(tmp_path / "is-in-4", driver)
+    server.let_write(name, False)
+    (tmp_path / "goes-on").touch()
+    code, said = end(driver)
+    assert code == 1, said
+    assert "read-only transaction. See to the server, and go on with --resume." in said
+    server.let_write(name, True)
+    code, said = end(start(config, tmp_path / "out", "--resume"))
+    assert code == 0, said
+    check_whole(*found(tmp_path / "out"))
+
+
+def test_a_database_that_takes_no_study_is_a_mistake_of_the_config(new_database, write_shared_config, tmp_path):
+    theirs, mine = (make_url(new_database("open-sesame").format("open-sesame")) for _ in range(2))
+    storage = mine.set(database=theirs.database).render_as_string(hide_password=False)
+    with pytest.raises(ConfigError, match=r"storage: must be a database that can be opened.*permission denied"):
+        run(write_shared_config(storage), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_is_shared_only_on_request_and_with_the_same_config(database, write_shared_config, tmp_path):
