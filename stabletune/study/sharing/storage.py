@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,14 +36,22 @@ def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tupl
         if url is None:
             if beginning == "again":
                 _check_journal(journal_path)
-            return _begin(config, lambda: _journal(journal_path), Alone(), beginning)
+            return _begin(config, _journal(journal_path), Alone(), beginning)
         access = _access(config)
         if beginning == "again" and _is_missing_file(url):
             raise OutputFolderError(
                 f"storage: must hold the study that is to go on, but {make_url(url).database} is gone. "
                 "Restore it, or start another search."
             )
-        return access.exclusively(lambda: _begin(config, lambda: _database(url), access, beginning))
+
+        def begin() -> tuple[optuna.Study, Access]:
+            nonlocal beginning
+            storage = _database(url)
+            if beginning == "anew" and _is_shared(url) and config.name not in optuna.get_all_study_names(storage):
+                beginning = "anew or shared"  # run again after a broken connection it finds what it made itself
+            return _begin(config, storage, access, beginning)
+
+        return access.exclusively(begin)
     except KeyError as error:
         raise study_is_gone(config) from error
     except optuna.exceptions.DuplicatedStudyError as error:
@@ -99,29 +106,37 @@ def _database(url: str) -> RDBStorage:
     return RDBStorage(template, engine_kwargs={"connect_args": connect_args(url)})
 
 
-def _begin(
-    config: Config, open_storage: Callable[[], Any], access: Access, beginning: Beginning
-) -> tuple[optuna.Study, Access]:
-    storage = open_storage()
+def _directions(config: Config) -> list[StudyDirection]:
+    return [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
+
+
+def _begin(config: Config, storage: Any, access: Access, beginning: Beginning) -> tuple[optuna.Study, Access]:
+    """Every step comes after a look whether it is done: a kill or a broken connection may come between any two."""
     may_join = beginning == "anew or shared" and isinstance(access, SharedDatabase)
     if beginning == "again" or (may_join and config.name in optuna.get_all_study_names(storage)):
         study = optuna.load_study(storage=storage, study_name=config.name)
+    else:
+        study = optuna.create_study(storage=storage, study_name=config.name, directions=_directions(config))
+    is_unused = not study.get_trials(deepcopy=False)
+    if isinstance(access, SharedDatabase):
+        if CONFIG not in study.user_attrs and is_unused and study.directions == _directions(config):
+            study.set_user_attr(CONFIG, json.loads(json.dumps(_of_every_driver(config.resolved()))))
         if may_join:
             _check_config(study, config)
-    else:
-        directions = [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
-        study = optuna.create_study(storage=storage, study_name=config.name, directions=directions)
-        if isinstance(access, SharedDatabase):
-            study.set_user_attr(CONFIG, json.loads(json.dumps(_of_every_driver(config.resolved()))))
-    if RECORDS_FORMAT not in study.user_attrs and not study.get_trials(deepcopy=False):
-        study.set_user_attr(RECORDS_FORMAT, FORMAT)  # on resume too: a kill may come in between
+    if RECORDS_FORMAT not in study.user_attrs and is_unused:
+        study.set_user_attr(RECORDS_FORMAT, FORMAT)
     check_format(study, config.output)
     return study, access
 
 
 def _check_config(study: optuna.Study, config: Config) -> None:
     """Refuse to join a study that was begun with another config, by name."""
-    theirs = study.user_attrs.get(CONFIG, {})
+    theirs = study.user_attrs.get(CONFIG)
+    if theirs is None:
+        raise OutputFolderError(
+            f"{config.output}: the study {config.name!r} in storage must say which config it was begun with, but says "
+            "none: it is of another version of stabletune, or of something else. Change name."
+        )
     mine = _of_every_driver(config.resolved())
     differing = [key for key in config.difference({**config.resolved(), **theirs}) if key not in OF_ONE_DRIVER]
     if mine["workload"] != theirs.get("workload"):
