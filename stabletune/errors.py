@@ -22,9 +22,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+# what follows a user and password in a whole URL; an @ in its query that a host could follow is of a password instead
+_VALUE = r"[^\s@&=/?#]+=[^\s@&]*(?:@[^\s@&:/?#]*)?"
+_PLACE = rf"@[^\s@/?#]*(?:/[^\s@/?#]*)?(?:\?{_VALUE}(?:&{_VALUE})*)?(?!\S)"
 _PASSWORDS = (
-    re.compile(r"(?P<before>(?:://[^\s:/@]*)?:(?!//))(?P<password>[^\s]*)(?=@)"),
-    re.compile(r"(?P<before>[?&]\w*password=)(?P<password>[^\s&]*)"),
+    re.compile(
+        rf"://[^\s:/@?#]*{_PLACE}"
+        rf"|(?P<before>(?:://[^\s:/@]*)?:(?!//))(?P<password>[^\s/?#]*(?={_PLACE})|\S*)(?P<after>{_PLACE}|(?=@))"
+    ),
+    re.compile(r"(?P<before>[?&]\w*password=)(?P<password>[^\s&]*)(?P<after>)"),
 )
 _FROM_ENVIRONMENT = re.compile(r"\$\{\w+\}")
 
@@ -94,7 +100,7 @@ def without_password(text: str) -> str:
 
     def masked(found: re.Match[str]) -> str:
         is_secret = found["password"] and not _FROM_ENVIRONMENT.fullmatch(found["password"])
-        return f"{found['before']}***" if is_secret else found[0]
+        return f"{found['before']}***{found['after']}" if is_secret else found[0]
 
     for pattern in _PASSWORDS:
         text = pattern.sub(masked, text)
@@ -104,4 +110,4 @@ def without_password(text: str) -> str:
 def passwords_in(url: str) -> list[str]:
     """Every password that ``without_password`` hides, and what it falls into where a URL is taken apart wrong."""
     found = [match["password"] for pattern in _PASSWORDS for match in pattern.finditer(url)]
-    return [part for password in found for part in (password, *re.split("[@:/?#]", password)) if part]
+    return [part for password in found if password for part in (password, *re.split("[@:/?#]", password)) if part]
