@@ -57,6 +57,7 @@ class SearchStudy:
         # A sampler that begins with the seed of an earlier one, or of another driver's, would propose the same values.
         n_trials = len(self.trials())
         n_before = self.exclusively(self.drivers.join) if self.drivers else 0
+        self.has_joined = n_before > 0
         seed = (config.seed + n_trials + n_before * BETWEEN_SEEDS_OF_DRIVERS) % 2**32
         self._judging = load_judging_sampler(config.sampler, seed)
         self.study.sampler = load_sampler("random" if self._judging else config.sampler, seed)

@@ -59,8 +59,6 @@ def search(
         )
     folder = RunFolder(config.output, tensorboard=config.tensorboard)
     is_new, listener = not (resume and folder.exists()), listener or Listener()
-    if is_new and resume:
-        listener.on_note(f"--resume: there is no search in {folder.path} to go on with; a new one begins.")
     lessons = learn(config) if is_new else None
     runner = load_executor(executor, config.resources, config.workload.file)
     if is_new:
@@ -106,6 +104,9 @@ def _search(
         if is_new:
             folder.discard()
         raise
+    if is_new and may_share:
+        follows = f"it joins the study {config.name!r} in storage" if study.has_joined else "a new one begins"
+        listener.on_note(f"--resume: there is no search in {folder.path} to go on with; {follows}.")
     try:
         lessons = study.exclusively(lambda: recall(study, config, lessons))
         driver = Driver(config, study, folder, lessons=lessons, listener=listener)

@@ -21,6 +21,14 @@ class TakingBack(Listener):
             optuna.delete_study(study_name="shared", storage=self._storage)
 
 
+class Noting(Listener):
+    def __init__(self):
+        self.said = []
+
+    def on_note(self, sentence):
+        self.said.append(sentence)
+
+
 def check_whole(trials, proofs, recommended):
     """Every trial is there once, and the proof spent no run twice."""
     assert [int(row["trial"]) for row in trials] == list(range(8))
@@ -141,7 +149,11 @@ def test_a_study_is_shared_only_on_request_and_with_the_same_config(database, wr
     with pytest.raises(ConfigError, match=r"other values for seed, search_space.beta2.low. Use the same config"):
         run(other, tmp_path / "second", resume=True)
     assert not (tmp_path / "second").exists()
-    joined = run(write_shared_config(database, *small), tmp_path / "second", resume=True)
+    notes = Noting()
+    joined = run(write_shared_config(database, *small), tmp_path / "second", resume=True, listener=notes)
+    assert notes.said == [
+        f"--resume: there is no search in {tmp_path / 'second'} to go on with; it joins the study 'shared' in storage."
+    ]
     assert joined.n_trials == 2
     assert rows_of(tmp_path / "second" / "trials.csv") == rows_of(tmp_path / "first" / "trials.csv")
     assert (
