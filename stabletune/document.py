@@ -214,7 +214,7 @@ class _Marks:
 
     def visit(self, keys: Keys, node: yaml.Node) -> None:
         self._n_values += 1
-        broken = self._broken_rule(node)
+        broken = self._broken_rule(keys, node)
         if broken is not None:
             self._refuse(self.origins.get(keys, self.name), keys, broken)
         if broken is not None or self._n_values > MOST_VALUES:
@@ -228,7 +228,7 @@ class _Marks:
                 self.visit((*keys, index), item)
         self._above.pop()
 
-    def _broken_rule(self, node: yaml.Node) -> str | None:
+    def _broken_rule(self, keys: Keys, node: yaml.Node) -> str | None:
         if any(node is above for above in self._above):
             return "must not contain itself, but an alias in it does. Remove the alias."
         if node in self._loader.tags:
@@ -238,9 +238,9 @@ class _Marks:
             return _TOO_DEEP
         if self._n_values == MOST_VALUES + 1:
             return f"must hold at most {MOST_VALUES} values, but got more. Remove aliases that hold aliases."
-        return self._broken_by_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+        return self._broken_by_scalar(keys, node) if isinstance(node, yaml.ScalarNode) else None
 
-    def _broken_by_scalar(self, node: yaml.ScalarNode) -> str | None:
+    def _broken_by_scalar(self, keys: Keys, node: yaml.ScalarNode) -> str | None:
         try:
             value = self._loader.construct_object(node)
             node.value.encode("utf-8")
@@ -249,7 +249,8 @@ class _Marks:
             return f"must be a value that can be read, but got {shown(node.value)} ({reason}). Correct it."
         if not isinstance(value, str) and _NOT_DECIMAL.fullmatch(node.value):
             got = f"{node.value}, which YAML reads as {value}"
-            return f"must be written as a decimal number, but got {got}. Write {value}, or put it in quotes."
+            remedy = f"Write {value}, or put it in quotes." if _may_be_text(keys) else f"Write {value}."
+            return f"must be written as a decimal number, but got {got}. {remedy}"
         return None
 
     def _line(self, node: yaml.Node) -> str:
@@ -273,6 +274,10 @@ class _Marks:
                 continue
             self.origins[here] = where
             self.visit(here, value_node)
+
+
+def _may_be_text(keys: Keys) -> bool:
+    return keys[:1] == ("name",) or any(str(key).startswith("workload_args") for key in keys)
 
 
 def _is_text(written: str) -> bool:

@@ -5,6 +5,7 @@ Flows in: the file, ``--set`` overrides and the environment; flows out: a ``Conf
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from pydantic import ValidationError
 
 from stabletune.config.config import ENVIRONMENT_NAME, Config, Origin
 from stabletune.config.preflight import FoundWorkload, check_workload, find_workload
-from stabletune.config.sections import Rule, Section
-from stabletune.document import Document, apply_overrides, dotted, read_document
+from stabletune.config.sections import IN_QUOTES, Rule, Section
+from stabletune.document import Document, Keys, apply_overrides, dotted, read_document
 from stabletune.errors import ConfigError
 from stabletune.hyperparameters import EXCLUDES_SHADOWS, HYPERPARAMETERS, WORKLOAD_ARGS
 from stabletune.space import SearchSpace, load_search_space, parse_search_space
@@ -56,6 +57,9 @@ class _Reader:
         space = self._search_space()
         workload = self._workload()
         baseline = self._baseline()
+        passed = {name: value for name, value in baseline.items() if name.startswith(WORKLOAD_ARGS)}
+        self.problems += self._date_problems(("workload_args",), self.data.get("workload_args"))
+        self.problems += self._date_problems(("baseline",), passed)
         self.problems += self._storage_problems()
         self.problems += self._tradeoff_problems()
         self.problems += self._shadow_problems(space, baseline)
@@ -148,6 +152,18 @@ class _Reader:
             elif not hyperparameter.accepts(value):
                 yield self.document.problem(keys, hyperparameter.rule, value, "Give the value in use today.")
 
+    def _date_problems(self, keys: Keys, value: Any) -> Iterator[str]:
+        """Dates among the workload's keywords, which no record and no JSON holds."""
+        if isinstance(value, datetime.date):
+            rule = "must be a number, text, true, false, null, or a list or mapping of these"
+            yield self.document.problem(keys, rule, value, "Put a date in quotes.")
+        if isinstance(value, dict):
+            for key, below in value.items():
+                yield from self._date_problems((*keys, key), below)
+        if isinstance(value, list):
+            for index, below in enumerate(value):
+                yield from self._date_problems((*keys, index), below)
+
     def _storage_problems(self) -> Iterator[str]:
         storage = self.data.get("storage")
         if not isinstance(storage, str) or not storage:
@@ -185,7 +201,8 @@ class _Reader:
             if rule is not None:
                 if error["type"] == "missing":
                     return self.document.missing(keys, f"Add `{dotted(keys)}: ...`.")
-                return self.document.problem(keys[:depth], rule.says, error["input"], rule.remedy)
+                remedy = "Remove the quotes." if error["type"] == IN_QUOTES else rule.remedy
+                return self.document.problem(keys[:depth], rule.says, error["input"], remedy)
             if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
                 model = field.annotation
         if error["type"] == "conflict":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,6 +17,7 @@ from stabletune.schedules import ScheduleName
 
 Metric = Literal["final_loss", "loss_auc", "steps_to_target"]
 DEFAULT_OVERHEAD = 0.15
+IN_QUOTES: Final = "number_in_quotes"
 LONGEST_NAME = 255  # bytes of one file or folder
 _ADDRESS = re.compile(r"local|auto|(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})")
 
@@ -30,8 +32,17 @@ class Rule(NamedTuple):
     remedy: str
 
 
+def _is_written_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def a_number(value: Any) -> Any:
-    """Keep true, false and text in quotes from passing for numbers."""
+    """Keep true, false and text in quotes from passing for numbers; what is a number but for them has its own type."""
+    if isinstance(value, str) and _is_written_number(value):
+        raise PydanticCustomError(IN_QUOTES, "a number in quotes")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("not a number")
     return value

@@ -64,6 +64,7 @@ LAUGHS = "workload_args:\n  a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"  {key}: &{key} [{', '.join([f'*{below}'] * 9)}]\n" for below, key in zip("abcdefgh", "bcdefghi", strict=True)
 )
 WHOLE = "must be a whole number, 1 <= n < 2**31, but got "
+DATE = "must be a number, text, true, false, null, or a list or mapping of these, but got "
 PLAIN = "must be written as a decimal number, but got "
 NAME = "must be text of at most 255 letters, digits, - and _, but got "
 SEED = "must be a whole number, 0 <= seed < 2**32, but got "
@@ -110,7 +111,27 @@ BAD: dict[str, list[Bad]] = {
         ("seed: !!python/object/apply:os.getpid []", "seed", "must be written without a tag, but got !!python/object/"),
         ("seed: !!int '3'", "seed", "must be written without a tag, but got !!int."),
         ("seed: !mine 3", "seed", "must be written without a tag, but got !mine."),
-        ("seed: 0777", "seed", PLAIN + "0777, which YAML reads as 511. Write 511"),
+        ("seed: 0777", "seed", PLAIN + "0777, which YAML reads as 511. Write 511."),
+        (
+            "workload_args: {since: 007}",
+            "workload_args.since",
+            PLAIN + "007, which YAML reads as 7. Write 7, or put it in",
+        ),
+        (
+            "search_space: {lr: {low: 007}}",
+            "search_space.lr.low",
+            PLAIN + "007, which YAML reads as 7. Write 7.",
+        ),
+        (
+            "workload_args: {start: [1, {a: 2020-01-01}]}",
+            "workload_args.start[1].a",
+            DATE + "2020-01-01. Put a date in",
+        ),
+        (
+            "baseline: {workload_args.start: 2020-01-01 10:00:00}",
+            "baseline.workload_args.start",
+            DATE + "2020-01-01 10:",
+        ),
         ("budget: {wall_minutes: 1:30}", "budget.wall_minutes", PLAIN + "1:30, which YAML reads as 90. Write 90"),
         ("seed: " + "1" * 5000, "seed", "must be a value that can be read, but got '1111"),
         (
@@ -136,12 +157,15 @@ BAD: dict[str, list[Bad]] = {
         ("name: no", "name", NAME + "false. Quote a number, a date, yes, no"),
         ("name: 2026-10-05", "name", NAME + "2026-10-05. Quote a number, a date"),
         ("name: " + "x" * 300, "name", NAME + "'xxx"),
+        ("seed: 'seven'", "seed", SEED + "'seven'. 0 is as good"),
+        ("budget: {wall_minutes: '1e3'}", "budget.wall_minutes", OR_NULL + "'1e3'. Remove the quotes."),
+        ("budget: {wall_minutes: 'inf'}", "budget.wall_minutes", OR_NULL + "'inf'. null sets no limit."),
         ("seed: -1", "seed", SEED + "-1."),
         ("seed: 4294967296", "seed", SEED + "4294967296."),
         ("seed: 1.5", "seed", SEED + "1.5."),
         ("seed: .nan", "seed", SEED + "nan."),
         ("seed: 1e400", "seed", SEED + "inf."),
-        ("seed: '3'", "seed", SEED + "'3'."),
+        ("seed: '3'", "seed", SEED + "'3'. Remove the quotes."),
         ("seed: yes", "seed", SEED + "true."),
         ("seed: 0o17", "seed", SEED + "'0o17'."),
         ("seed: [3]", "seed", SEED + "[3]."),
@@ -158,7 +182,7 @@ BAD: dict[str, list[Bad]] = {
         ("budget: {trials: 0}", "budget.trials", WHOLE + "0."),
         ("budget: {trials: -3}", "budget.trials", WHOLE + "-3."),
         ("budget: {trials: many}", "budget.trials", WHOLE + "'many'."),
-        ("budget: {trials: '40'}", "budget.trials", WHOLE + "'40'."),
+        ("budget: {trials: '40'}", "budget.trials", WHOLE + "'40'. Remove the quotes."),
         ("budget: {trials: true}", "budget.trials", WHOLE + "true."),
         ("budget: {trials: null}", "budget.trials", WHOLE + "null."),
         ("budget: {trials: 2.5}", "budget.trials", WHOLE + "2.5."),
@@ -199,7 +223,11 @@ BAD: dict[str, list[Bad]] = {
     "signals": rows(
         ("signals: {overhead: 0}", "signals.overhead", "must lie in 0 < overhead <= 1, but got 0."),
         ("signals: {overhead: 1.1}", "signals.overhead", "must lie in 0 < overhead <= 1, but got 1.1."),
-        ("signals: {overhead: '0.1'}", "signals.overhead", "must lie in 0 < overhead <= 1, but got '0.1'."),
+        (
+            "signals: {overhead: '0.1'}",
+            "signals.overhead",
+            "must lie in 0 < overhead <= 1, but got '0.1'. Remove the quotes.",
+        ),
         ("signals: {every: 0}", "signals.every", FROM_ONE + "0."),
         ("signals: {every: 1.5}", "signals.every", FROM_ONE + "1.5."),
         ("signals: {overhead: 0.1, every: 5}", "signals.every", "must not be given together with overhead (0.1),"),
