@@ -3,6 +3,8 @@
 One search is killed and resumed until it has ended, then the next begins, until the time is up. A kill hits the driver
 (with all that it started), one worker process, or the raylet, Ray's node. After each the tables are compared with those
 before: a finished trial or proof run must neither be missing nor be there twice, and what it showed must be the same.
+Where a node dies in the second in which the driver registers with it, Ray's core ends the driver itself, with its own
+words and exit code 1: counted apart, and resumed like any other.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ budget: {trials: 60, trial_steps: 400, full_steps: 2000, confirm_seeds: 5}
 """
 KEYS = {"trials.csv": ("trial",), "confirmations.csv": ("candidate", "purpose", "seed")}
 SECONDS_TO_NOTICE, NODE_IS_GONE = 120, 2
+ENDED_BY_RAY, RAYS_WORDS = 1, ("Failed to register worker to Raylet", "Failed to get the system config from raylet")
 TOLD = ("status", "steps", "objective")
 
 
@@ -86,7 +89,10 @@ def _one_search(folder: Path, chance: random.Random, over: float) -> tuple[Count
             if len(rows) != 60:
                 faults.append(f"{folder}: a search that ended has {len(rows)} of 60 trials")
             return kills, faults
-        if driver.returncode not in (-signal.SIGKILL, NODE_IS_GONE):
+        last_line = (folder / "log").read_text().rstrip().rpartition("\n")[2]
+        if driver.returncode == ENDED_BY_RAY and any(words in last_line for words in RAYS_WORDS):
+            kills["driver, by Ray"] += 1
+        elif driver.returncode not in (-signal.SIGKILL, NODE_IS_GONE):
             faults.append(f"{folder}: exit code {driver.returncode}: {(folder / 'log').read_text()[-300:]}")
             return kills, faults
 

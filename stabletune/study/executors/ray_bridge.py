@@ -20,7 +20,14 @@ _FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
 
 
 class SourceSearcher(Searcher):
-    """Suggests what the source hands out, and passes every report and result back to it."""
+    """Suggests what the source hands out, and passes every report and result back to it.
+
+    Args:
+        source: of the trials.
+        worker_died: the record of a trial whose worker died, from its spec and its steps.
+        sent_folder: where the workload's files were sent from.
+        is_cluster_alive: asked where a worker died; with all nodes dead it is not the trial's doing.
+    """
 
     def __init__(
         self,
@@ -28,10 +35,11 @@ class SourceSearcher(Searcher):
         worker_died: Callable[[TrialSpec, int], TrialResult],
         *,
         sent_folder: Path | None = None,
+        is_cluster_alive: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.source = source
-        self._worker_died = worker_died
+        self._worker_died, self._is_cluster_alive = worker_died, is_cluster_alive
         self._sent_folder = sent_folder
         self._specs: dict[str, TrialSpec] = {}
         self._steps: dict[str, int] = {}
@@ -67,7 +75,7 @@ class SourceSearcher(Searcher):
         outcome: TrialResult | None = (result or {}).get("result")
         if outcome is not None and not error:
             self.source.on_result(dataclasses.replace(outcome, spec=spec))  # a worker's names its own files
-        elif trial_id in self._abandoned:
+        elif trial_id in self._abandoned or not self._is_cluster_alive():
             self.source.on_abandoned(spec, self._steps.get(trial_id, 0))
         else:
             self.source.on_result(self._worker_died(spec, self._steps.get(trial_id, 0)))

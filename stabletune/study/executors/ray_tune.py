@@ -55,13 +55,19 @@ class RayTuneExecutor:
             resources["gpu"] = self._resources.gpus_per_trial
         if self._resources.memory_gib_per_trial:
             resources["memory"] = self._resources.memory_gib_per_trial * GIB
-        searcher = SourceSearcher(source, worker_died, sent_folder=session.sent_folder)
+
+        def is_cluster_alive() -> bool:
+            return bool(alive_nodes())
+
+        searcher = SourceSearcher(
+            source, worker_died, sent_folder=session.sent_folder, is_cluster_alive=is_cluster_alive
+        )
         tune.run(
             tune.with_resources(_run_in_actor, resources),
             name="search",
             storage_path=str(session.scratch),
             search_alg=searcher,
-            stop=SourceStopper(searcher, is_cluster_alive=lambda: bool(alive_nodes())),
+            stop=SourceStopper(searcher, is_cluster_alive=is_cluster_alive),
             num_samples=-1,
             max_concurrent_trials=n_slots,
             reuse_actors=True,

@@ -6,6 +6,8 @@ import pytest
 
 from stabletune.errors import ResourceError
 from stabletune.study.executors.ray_bridge import SourceSearcher, SourceStopper
+from stabletune.study.failures import worker_died
+from tests.trial.specs import quadratic_spec
 
 
 class Source:
@@ -38,3 +40,29 @@ def test_the_cluster_is_not_asked_at_every_turn():
     found, asked = stopper([])
     assert not any(found.stop_all() for _ in range(100))
     assert asked == []
+
+
+class Keeps(Source):
+    """A source of one trial, which keeps what it is told."""
+
+    def __init__(self):
+        self.specs, self.results, self.abandoned = [quadratic_spec()], [], []
+
+    def next_spec(self):
+        return self.specs.pop()
+
+    def on_result(self, result):
+        self.results.append(result)
+
+    def on_abandoned(self, spec, steps):
+        self.abandoned.append((spec, steps))
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_trial_whose_cluster_died_with_its_worker_is_no_failure_of_its_own(is_alive):
+    source = Keeps()
+    searcher = SourceSearcher(source, worker_died, is_cluster_alive=lambda: is_alive)
+    searcher.suggest("one")
+    searcher.on_trial_complete("one", error=True)
+    assert [result.status for result in source.results] == (["failed"] if is_alive else [])
+    assert [steps for _, steps in source.abandoned] == ([] if is_alive else [0])
