@@ -68,10 +68,15 @@ class Driver:
         return None
 
     def _ask(self) -> TrialSpec | None:
+        taken: TrialSpec | None = None
+
         def look_and_take() -> TrialSpec | None:
+            nonlocal taken  # run again after a lost lock it must not take a second one
             if self._study.drivers is not None:
                 self._phase.refresh()
-            return None if self._has_come_to_its_end() else self._phase.next_spec()
+            if taken is None and not self._has_come_to_its_end():
+                taken = self._phase.next_spec()
+            return taken
 
         with self._kept_error():
             spec = self._study.exclusively(look_and_take)

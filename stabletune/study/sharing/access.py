@@ -50,9 +50,10 @@ class Alone:
 class SharedDatabase:
     """The access to a study in a PostgreSQL database, under a lock that the server frees when a driver dies.
 
-    A connection that breaks takes the lock with it, so the whole action is run again: one must come out the same if
-    its first half has happened already. Connections are not tested before use: one that broke unnoticed would be
-    replaced in the middle of an action, without the lock.
+    A connection that breaks takes the lock with it, so the whole action is run again, even where that shows only once
+    it is done: one must come out the same if a part of it, or all, has happened already. The server takes the lock
+    from a driver that has held it for a minute, so an action must be over by then. Connections are not tested before
+    use: one that broke unnoticed would be replaced in the middle of an action, without the lock.
 
     Args:
         url: of the database.
@@ -100,7 +101,9 @@ class SharedDatabase:
             connection.execute(text(_DIES_WITH_ITS_DRIVER))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
             self._is_held = self._has_answered = True
-            return action()
+            result = action()
+            connection.execute(text("SELECT 1"))  # a lock that was lost meanwhile kept nobody out
+            return result
         finally:
             self._is_held = False
             self._let_go(connection)

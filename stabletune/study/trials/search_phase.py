@@ -186,11 +186,11 @@ class SearchPhase:
     def _finish(self, trial: OpenTrial) -> None:
         whole, attributes = trial.whole(), self._attributes(trial)
         self._folder.record(whole, row=attributes["row"])
-        if self._study.tell(whole, attributes, worst=self._worst):
-            self._take(attributes)
-        else:
+        if not self._study.tell(whole, attributes, worst=self._worst):
             self._study.add_abandoned_steps(attributes["row"]["steps"])
-        del self._open[trial.number]
+        elif trial.number not in self._settings:  # it is there where this is run again after a lost lock
+            self._take(attributes)
+        self._open.pop(trial.number, None)
         self._study.show(trial.number, lambda: self._judged_last(attributes))
 
     def _take(self, attributes: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import threading
 
 import optuna
 import pytest
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from stabletune.errors import StorageError
@@ -62,18 +63,35 @@ def test_an_action_that_a_restart_cuts_off_is_run_again_under_the_lock(server, d
     assert not caplog.records
 
 
-def test_an_action_that_is_done_when_the_server_goes_away_is_not_done_again(server, database, caplog):
+def test_an_action_that_outlives_its_lock_is_run_again_under_it(server, database, caplog):
+    mine, its = access_to(database), access_to(database)
+    order = []
+
+    def action():
+        order.append("mine")
+        if len(order) == 1:
+            server.cut_connections(make_url(database).username)
+            its.exclusively(lambda: order.append("its"))
+        return len(order)
+
+    assert mine.exclusively(action) == 3
+    assert order == ["mine", "its", "mine"]
+    assert not caplog.records
+
+
+def test_an_action_that_is_done_when_the_server_goes_away_is_done_again(server, database, caplog):
     mine = access_to(database)
     done = []
 
     def action():
-        done.append("once")
-        server.stop()
-        server.start()
+        done.append("done")
+        if len(done) == 1:
+            server.stop()
+            server.start()
         return "the result"
 
     assert mine.exclusively(action) == "the result"
-    assert done == ["once"]
+    assert done == ["done", "done"]
     assert mine.exclusively(lambda: "the next") == "the next"
     assert not caplog.records
 
