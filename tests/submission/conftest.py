@@ -30,9 +30,11 @@ def free_ports(n):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """This interpreter's commands on the PATH, a home of its own, no cluster from outside."""
-    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-    kept = {name: value for name, value in os.environ.items() if name not in names}
+    """This interpreter's commands on the PATH, a home of its own, and nothing that names or describes another Ray.
+
+    A Ray that an earlier test started in this process leaves RAY_AUTH_MODE=token, for a token in the other home.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -66,6 +68,7 @@ def head(environment, ports, tmp_path_factory):
         process = subprocess.Popen(command.split(), env=environment, stdout=written, stderr=subprocess.STDOUT)
     try:
         wait_for(f"{url}/api/jobs/", process, log)
+        wait_for(f"http://127.0.0.1:{agent}/api/local_raylet_healthz", process, log)
         yield url
     finally:
         process.terminate()
