@@ -6,9 +6,10 @@ from pathlib import Path
 
 from stabletune.config import Config
 from stabletune.errors import ConfigError, ResourceError
-from stabletune.results.store import RunFolder
+from stabletune.results.store import FILES, PRODUCTS, RunFolder
 from stabletune.results.yaml_files import as_yaml
 from stabletune.study.executors.packing import IGNORE_FILE, MIB, pack
+from stabletune.submission import note
 from stabletune.submission.archive import pack_run
 from stabletune.submission.on_head import config_name, run_name
 
@@ -29,7 +30,8 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
     """Write to ``target`` everything that the job needs there.
 
     The config's folder keeps its layout, so that relative paths in it hold. A workload's file outside of it is sent
-    with its own folder. A built-in workload needs neither.
+    with its own folder. A built-in workload needs neither. The config file stays here: it may hold a password, which
+    the resolved config that is sent in its place does not.
 
     Args:
         config: checked, as of this machine.
@@ -48,13 +50,13 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
     if file is not None and root.is_relative_to(file.parent):
         root = file.parent
     if not is_built_in:
-        pack(root, target, besides=Path(config.output).expanduser().resolve())  # a run is sent as one file
+        pack(root, target, besides=[config.path, config.path.resolve(), *_written_to(config.output, root)])
     if file is not None:
         if file.is_relative_to(root):
             place = target / file.relative_to(root)
         else:
             place = target / f"{job_id}-{OUTSIDE}" / file.name
-            pack(file.parent, place.parent)
+            pack(file.parent, place.parent, besides=[config.path.resolve()])
         if not place.is_file():
             raise ResourceError(
                 f"workload: its file must be among what is sent, but {file} is left out by its name or by .rayignore. "
@@ -65,6 +67,12 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
     if run is not None:
         pack_run(run.path, target / run_name(job_id))
     _refuse_too_much(target, job_id)
+
+
+def _written_to(output: str, root: Path) -> list[Path]:
+    """The output folder, for a run is sent as one file; only what a search writes there if ``root`` lies in it."""
+    folder = Path(output).expanduser().resolve()
+    return [folder / name for name in (*FILES, *PRODUCTS, note.NAME)] if root.is_relative_to(folder) else [folder]
 
 
 def _refuse_too_much(target: Path, job_id: str) -> None:

@@ -46,7 +46,7 @@ def test_the_configs_folder_arrives_with_its_layout(tmp_path):
     write(tmp_path / "mine" / "source" / "workload.py", WORKLOAD)
     write(tmp_path / "mine" / "data" / "rows.txt", "1\n")
     found, files = sent(config, tmp_path)
-    assert files == {"config.yaml", "job-1.yaml", "source/workload.py", "data/rows.txt"}
+    assert files == {"job-1.yaml", "source/workload.py", "data/rows.txt"}
     assert found.workload.file == tmp_path / "elsewhere" / "source" / "workload.py"
     assert (found.resources.address, found.resources.cpus_per_trial) == ("auto", 2)
 
@@ -57,14 +57,34 @@ def test_the_output_folder_is_not_sent_with_the_configs(tmp_path):
     write(tmp_path / "mine" / "results" / "trials.csv", "trial\n")
     config.write_text(f"{config.read_text()}output: {config.parent / 'results'}\n")
     _, files = sent(config, tmp_path)
-    assert files == {"config.yaml", "workload.py", "job-1.yaml"}
+    assert files == {"workload.py", "job-1.yaml"}
+
+
+def test_an_output_folder_that_holds_the_config_too_keeps_back_only_what_a_search_writes(tmp_path):
+    config = write(tmp_path / "mine" / "mine.yaml", CONFIG.format(workload="source/workload.py"))
+    write(tmp_path / "mine" / "source" / "workload.py", WORKLOAD)
+    write(tmp_path / "mine" / "trials" / "0000" / "measurements.jsonl", "{}\n")
+    write(tmp_path / "mine" / "submission.json", "{}\n")
+    config.write_text(f"{config.read_text()}output: {config.parent}\n")
+    _, files = sent(config, tmp_path)
+    assert files == {"source/workload.py", "job-1.yaml"}
+
+
+def test_a_password_written_out_in_the_config_is_in_no_file_that_is_sent(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload="workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    config.write_text(f"{config.read_text()}storage: postgresql://me:hunter2@db/studies\n")
+    found, _ = sent(config, tmp_path)
+    assert found.storage == "postgresql://me:***@db/studies"
+    texts = [path.read_text() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]
+    assert not any("hunter2" in text for text in texts)
 
 
 def test_a_workload_above_its_config_arrives_with_the_same_layout(tmp_path):
     config = write(tmp_path / "mine" / "configs" / "config.yaml", CONFIG.format(workload="../workload.py"))
     write(tmp_path / "mine" / "workload.py", WORKLOAD)
     found, files = sent(config, tmp_path)
-    assert files == {"configs/config.yaml", "workload.py", "job-1.yaml"}
+    assert files == {"workload.py", "job-1.yaml"}
     assert found.workload.file == tmp_path / "elsewhere" / "workload.py"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from stabletune.errors import ResourceError
@@ -34,19 +34,23 @@ N_NAMED = 3
 MIB = 2.0**20
 
 
-def pack(folder: Path, target: Path, *, besides: Path | None = None) -> None:
+def pack(folder: Path, target: Path, *, besides: Collection[Path] = ()) -> None:
     """Copy ``folder`` to ``target``, without ``EXCLUDED`` and the names and paths that its ``.rayignore`` lists.
 
     Args:
         folder: the user's.
         target: where the copy goes.
-        besides: a folder that is left out too, if it lies in ``folder``.
+        besides: files and folders that are left out too, if they lie in ``folder``.
 
     Raises:
         ResourceError: more than 100 MiB are left.
     """
     patterns = [*EXCLUDED, *_ignored(folder)]
-    found = {path: path.stat().st_size for path in _files(folder, folder, patterns) if not _is_in(path, besides)}
+    found = {
+        path: path.stat().st_size
+        for path in _files(folder, folder, patterns)
+        if not any(path.is_relative_to(left_out) for left_out in besides)
+    }
     total = sum(found.values()) / MIB
     if total > MOST_MIB:
         largest = sorted(found, key=lambda path: -found[path])[:N_NAMED]
@@ -72,10 +76,6 @@ def _files(folder: Path, root: Path, patterns: Sequence[str]) -> Iterator[Path]:
                 yield from _files(path, root, patterns)
             elif entry.is_file():
                 yield path
-
-
-def _is_in(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.is_relative_to(folder)
 
 
 def _is_excluded(path: Path, root: Path, patterns: Sequence[str]) -> bool:
