@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stabletune.errors import JobError, ResourceError
+from stabletune.errors import ConfigError, JobError, ResourceError
 
 SECONDS_WITHOUT_ANSWER = 60.0
 SECONDS_BETWEEN_QUESTIONS = 0.5
@@ -50,10 +50,16 @@ class Head:
     """Asks the dashboard at ``address``.
 
     Raises:
+        ConfigError: the address holds a user's name or password, which messages and notes would repeat.
         ResourceError: the extra ``cluster`` is not installed, or there is no dashboard at the address.
     """
 
     def __init__(self, address: str) -> None:
+        if "@" in address:
+            raise ConfigError(
+                "--address: must be a URL without a user's name or password, but got one with @. Leave out what is "
+                "before the @. A head that asks for a token is given the one in RAY_AUTH_TOKEN."
+            )
         if urlsplit(address).scheme not in ("http", "https"):
             raise ResourceError(
                 f"--address: must be the URL of a Ray head's dashboard, but got {address!r}. Example: http://HEAD:8265."

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from stabletune.config import Config, load_config
-from stabletune.errors import ConfigError, JobError, OutputFolderError, ResourceError
+from stabletune.errors import ConfigError, JobError, OutputFolderError, ResourceError, without_password
 from stabletune.results.store import RunFolder
 from stabletune.study.proof.outcome import StudyResult
 from stabletune.submission.fetching import fetch, result_of
@@ -186,7 +186,7 @@ class _Submission:
 
     def _how_to_come_back(self, job_id: str) -> str:
         at = ["--address", self._head.address]
-        settings = [word for override in self._overrides for word in ("--set", override)]
+        settings = [word for override in self._overrides for word in ("--set", without_password(override))]
         back = ["submit", str(self._config.path), *at, "--output", str(self._folder.path), *settings, "--resume"]
         return (
             f"To follow it again and fetch its results: `stabletune {shlex.join(back)}`. "

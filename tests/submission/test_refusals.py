@@ -61,6 +61,15 @@ def test_an_address_must_be_a_url(write_config, address):
     assert f"--address: must be the URL of a Ray head's dashboard, but got {address!r}." in found.stderr
 
 
+@pytest.mark.parametrize("address", ["http://me:hunter2@head:8265", "me:hunter2@head:8265", "https://hunter2@head"])
+def test_an_address_with_a_password_is_refused_without_showing_it(write_config, tmp_path, address):
+    found = submit(write_config(), "--output", tmp_path / "out", address=address)
+    assert found.exit_code == 2
+    assert "--address: must be a URL without a user's name or password, but got one with @." in found.stderr
+    assert "hunter2" not in found.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_study_in_a_file_of_this_machine_is_refused(write_config):
     found = submit(write_config(), "--set", "storage=sqlite:///study.db")
     assert found.exit_code == 2

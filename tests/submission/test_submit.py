@@ -134,6 +134,19 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_how_to_stop_it(stor
     assert f"`ray job stop {job} --address {head}`" in story.left.stderr
 
 
+def test_ctrl_c_repeats_settings_without_their_passwords(submit, project):
+    """The job itself waits for a database in vain."""
+
+    def press_ctrl_c(process, above):
+        process.send_signal(signal.SIGINT)
+
+    study = "storage=postgresql+psycopg://me:hunter2@127.0.0.1:9/none"
+    left = submit("config.yaml", "--output", "hidden", "--set", study, until=r"job \S+ at", then=press_ctrl_c)
+    assert left.code == 130
+    assert "--set 'storage=postgresql+psycopg://me:***@127.0.0.1:9/none' --resume`" in left.stderr
+    assert "hunter2" not in left.stderr + (project / "hidden" / "submission.json").read_text()
+
+
 def test_a_folder_that_waits_for_a_job_takes_no_other(story):
     assert story.refused.code == 2
     assert f"does, of job {job_in(story.left.stderr)}. Add --resume" in story.refused.stderr
