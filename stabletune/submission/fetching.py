@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import secrets
@@ -27,10 +28,10 @@ def fetch(head: Head, job: Job, folder: RunFolder, config: Config, *, budget: Ma
     Args:
         head: where the job was.
         job: which one.
-        folder: replaced only if the job went on with the search in it.
+        folder: replaced only where the note says that it may be.
         config: of this machine.
         budget: with which the job searched.
-        note: tells whether it went on.
+        note: of that job.
 
     Returns:
         Whether it had written anything.
@@ -39,24 +40,32 @@ def fetch(head: Head, job: Job, folder: RunFolder, config: Config, *, budget: Ma
         OutputFolderError: another search began in the folder meanwhile.
         JobError: the files did not arrive whole.
     """
-    if folder.exists() and not note.goes_on:
-        raise OutputFolderError(
-            f"output: the folder must not hold another search, but one began in {folder.path} since job {job.job_id} "
-            f"was submitted. Fetch the job's into another folder: --output DIR --job {job.job_id}."
-        )
+    _refuse_if_taken(folder, note)
     with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=f".{folder.path.name}-") as scratch:
         archive = Path(scratch) / "run.tar.gz"
         if not _download(head, job, archive):
             return False
-        run = Path(scratch) / "run"
-        unpack_run(archive, run)
-        folder.discard()
-        for path in run.iterdir():
-            os.replace(path, folder.path / path.name)
-    folder.write_config({**config.resolved(), "budget": dict(budget)})
+        move_in(archive, folder, {**config.resolved(), "budget": dict(budget)}, note)
+    return True
+
+
+def move_in(archive: Path, folder: RunFolder, config: Mapping[str, Any], note: Note) -> None:
+    """Replace what ``folder`` holds by the run in ``archive``, with this config.
+
+    The note says so first, and config.yaml, without which a folder holds no search, comes last but for the report: a
+    move that is interrupted leaves a folder from which ``--resume`` fetches again.
+    """
+    _refuse_if_taken(folder, note)
+    run = archive.with_name("run")
+    unpack_run(archive, run)
+    (run / "config.yaml").unlink()
+    dataclasses.replace(note, goes_on=True).write(folder.path)
+    folder.discard()
+    for path in sorted(run.iterdir()):
+        os.replace(path, folder.path / path.name)
+    folder.write_config(config)
     if folder.report_path.exists():
         write_report(folder)  # it names files of this machine
-    return True
 
 
 def result_of(folder: RunFolder) -> StudyResult:
@@ -65,6 +74,14 @@ def result_of(folder: RunFolder) -> StudyResult:
     ending = analysis["ending"]
     recommendation = folder.recommendation() if ending == "recommended" else None
     return StudyResult(ending, analysis["outcome"], folder.path, len(folder.trials.rows()), recommendation)
+
+
+def _refuse_if_taken(folder: RunFolder, note: Note) -> None:
+    if folder.exists() and not note.goes_on:
+        raise OutputFolderError(
+            f"output: the folder must not hold another search, but one began in {folder.path} since job {note.job_id} "
+            f"was submitted. Fetch the job's into another folder: --output DIR --job {note.job_id}."
+        )
 
 
 def _download(head: Head, job: Job, archive: Path) -> bool:

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from stabletune.errors import OutputFolderError
 from stabletune.records import FORMAT_VERSION
+from stabletune.results.atomic_files import replace_file
 
 NAME = "submission.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """The job, the head it was submitted to, and whether it goes on with the search in the folder."""
+    """The job, the head it was submitted to, and whether what the folder holds is the job's to replace.
+
+    It is where the job goes on with the search in the folder, and as soon as its results begin to arrive.
+    """
 
     job_id: str
     address: str
@@ -23,7 +27,7 @@ class Note:
     def write(self, folder: Path) -> None:
         """Leave it in an output folder."""
         content = {"version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        (folder / NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        replace_file(folder / NAME, json.dumps(content, indent=2) + "\n")
 
 
 def read_note(folder: Path) -> Note | None:

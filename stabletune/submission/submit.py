@@ -80,7 +80,7 @@ def submit(
     head = Head(address)
     submission = _Submission(head, checked, folder, overrides=overrides, show=show)
     if job_id is not None:
-        note = Note(job_id, head.address, goes_on=False)
+        note = Note(job_id, head.address, goes_on=note is not None and note.goes_on)
         if head.job(job_id) is None:
             raise ResourceError(f"--job: must be a job of {address}, but got {job_id!r}. See `ray job list`.")
     elif note is not None and head.job(note.job_id) is None:
@@ -201,8 +201,9 @@ def _refuse_if_taken(folder: RunFolder, note: Note | None, config: Config, job_i
             f"output: the folder must not wait for results yet, but {folder.path} does, of job {note.job_id}. "
             "Add --resume to follow it and fetch them, or name another folder with --output."
         )
-    folder.create(config.resolved())
-    folder.discard()
+    if note is None or not note.goes_on:
+        folder.create(config.resolved())
+        folder.discard()
 
 
 def _refuse_difference(config: Config, other: Mapping[str, Any], where: str) -> None:
