@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import secrets
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,7 @@ def _download(head: Head, job: Job, archive: Path) -> bool:
 def _hand_out(head: Head, job: Job) -> Parcel:
     written: list[str] = []
     delivery_id = f"{job.job_id}-results-{secrets.token_hex(4)}"
-    head.start(delivery_id, f"stabletune job hand-out {job.job_id}", node_id=job.node_id)
+    head.start(delivery_id, f"stabletune job hand-out {shlex.quote(job.job_id)}", node_id=job.node_id)
     ended = head.follow(delivery_id, written.append)
     text = "".join(written)
     lines = [line for line in text.splitlines() if line.startswith("{")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stabletune.results.store import RunFolder
 from stabletune.submission.archive import pack_run, sha256_of, unpack_run
 
 JOBS = ".stabletune/jobs"
+_JOB_ID = re.compile(r"stabletune-[A-Za-z0-9_-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,12 @@ def run_step(step: str, job_id: str) -> str:
     """Run ``take-up`` or ``hand-out``; returns what a job prints of it.
 
     Raises:
-        ConfigError: there is no such step.
+        ConfigError: there is no such step, or the id is none of ``stabletune submit``, as a path would be.
     """
+    if not _JOB_ID.fullmatch(job_id):
+        raise ConfigError(
+            f"job: must have an id like stabletune-NAME-1a2b3c4d, but got {job_id!r}. See `ray job list`."
+        )
     if step == "take-up":
         return take_up(job_id)
     if step == "hand-out":
@@ -64,11 +70,15 @@ def hand_out(job_id: str) -> str:
     """Move the run of a job that is over into an archive among Ray's logs; returns a ``Parcel`` as JSON.
 
     A second call finds the archive and says the same.
+
+    Raises:
+        OutputFolderError: another call, or the search, is still at work in the folder.
     """
-    folder, archive = job_folder(job_id), _logs() / f"stabletune-run-{job_id}.tar.gz"
-    if folder.is_dir():
-        pack_run(folder, archive)
-        shutil.rmtree(folder)
+    folder, archive = RunFolder(job_folder(job_id)), _logs() / f"stabletune-run-{job_id}.tar.gz"
+    if folder.exists():
+        with folder.claimed():
+            pack_run(folder.path, archive)
+            shutil.rmtree(folder.path)
     parcel = Parcel()
     if archive.is_file():
         parcel = Parcel(archive.name, archive.stat().st_size, sha256_of(archive))

@@ -1,7 +1,9 @@
 """What a job is sent holds where it arrives: relative paths, files from elsewhere, an earlier run, its lessons."""
 
+import io
 import random
 import shutil
+import tarfile
 import textwrap
 
 import pytest
@@ -9,7 +11,7 @@ from typer.testing import CliRunner
 
 from stabletune.cli import app
 from stabletune.config import load_config
-from stabletune.errors import ResourceError
+from stabletune.errors import JobError, ResourceError
 from stabletune.results.store import RunFolder
 from stabletune.submission.archive import pack_run, unpack_run
 from stabletune.submission.sending import prepare, with_lessons
@@ -130,6 +132,28 @@ def test_a_run_arrives_byte_for_byte(searched, tmp_path):
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     assert content(tmp_path / "there") == content(run.path)
+
+
+@pytest.mark.parametrize("name", ["../out", "/{tmp_path}/out", "trials/../../out", "link", "pipe"])
+def test_an_archive_with_anything_but_files_and_folders_of_a_run_is_refused(tmp_path, name):
+    member = tarfile.TarInfo(name.format(tmp_path=tmp_path))
+    member.type = {"link": tarfile.SYMTYPE, "pipe": tarfile.FIFOTYPE}.get(name, tarfile.REGTYPE)
+    member.linkname = "config.yaml"
+    with tarfile.open(tmp_path / "run.tar.gz", "w:gz") as tar:
+        tar.addfile(member, io.BytesIO())
+    with pytest.raises(JobError, match=r"run\.tar\.gz: must hold files and folders of a run only, but holds"):
+        unpack_run(tmp_path / "run.tar.gz", tmp_path / "there")
+    assert not (tmp_path / "out").exists() and list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize("job_id", ["{tmp_path}/mine", "..", ".", "", "stabletune-x/../../mine", "raysubmit_1"])
+@pytest.mark.parametrize("step", ["hand-out", "take-up"])
+def test_what_is_no_id_of_a_job_is_neither_packed_nor_deleted(tmp_path, step, job_id):
+    kept = write(tmp_path / "mine" / "kept.txt", "1\n")
+    asked = CliRunner().invoke(app, ["job", step, job_id.format(tmp_path=tmp_path)])
+    assert asked.exit_code == 2
+    assert "job: must have an id like stabletune-NAME-1a2b3c4d, but got" in asked.stderr
+    assert kept.exists()
 
 
 def test_a_run_that_is_too_large_to_be_sent_is_refused(searched, tmp_path):
