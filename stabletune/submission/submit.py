@@ -134,13 +134,26 @@ class _Submission:
                 run = folder if goes_on else with_lessons(config, Path(scratch) / "run")
                 prepare(config, job_id, sent, run)
                 note.write(folder.path)
-                command = _command(job_id, takes_up=run is not None)
+                command = _command(job_id, takes_up=run is not None, resume=resume)
                 metadata = {CONFIG: yaml.safe_dump(config.resolved())}
                 self._head.start(job_id, command, folder=sent, metadata=metadata)
+            except JobError as error:
+                if self._has_none(job_id):
+                    forget_note(folder.path)
+                    raise
+                back = self._how_to_come_back(job_id)
+                raise JobError(f"{error}\njob {job_id} may have started all the same. {back}") from error
             except Exception:  # but not after Ctrl-C: the head may have started it
                 forget_note(folder.path)
                 raise
         return note
+
+    def _has_none(self, job_id: str) -> bool:
+        """Whether the head answers that it knows of no such job; False where it does not answer."""
+        try:
+            return self._head.job(job_id) is None
+        except JobError:
+            return False
 
     def see_through(self, note: Note) -> Ended:
         """Follow the job, fetch what it wrote, and say how it ended."""
@@ -155,7 +168,7 @@ class _Submission:
             job = self._head.follow(note.job_id, hear)
             code = _exit_code(job)
             is_fetched = False
-            if code != MISTAKE or note.goes_on:
+            if job.exit_code != NO_SUCH_COMMAND:  # without `stabletune` nothing was done, and nothing is handed out
                 sent = self._sent_config(job)
                 is_fetched = fetch(self._head, job, self._folder, self._config, budget=sent["budget"], note=note)
         except KeyboardInterrupt:
@@ -215,10 +228,14 @@ def _refuse_difference(config: Config, other: Mapping[str, Any], where: str) -> 
         )
 
 
-def _command(job_id: str, *, takes_up: bool) -> str:
-    """The search, for the shell of the job; its result is printed here, from the files that come back."""
+def _command(job_id: str, *, takes_up: bool, resume: bool) -> str:
+    """The search, for the shell of the job; its result is printed here, from the files that come back.
+
+    ``--resume`` is passed on without a run too: a study in a database is joined with it.
+    """
+    first = f"stabletune job take-up {job_id} && " if takes_up else ""
     search = f'stabletune search {config_name(job_id)} --output "$HOME/{JOBS}/{job_id}"'
-    return f"stabletune job take-up {job_id} && {search} --resume > /dev/null" if takes_up else f"{search} > /dev/null"
+    return f"{first}{search}{' --resume' if takes_up or resume else ''} > /dev/null"
 
 
 def _exit_code(job: Job) -> int:

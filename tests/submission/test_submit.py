@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -36,6 +39,15 @@ WORKLOAD = """
             model=model, loss_fn=lambda m, b: (m(b[0]) - SCALE * b[1]).square().mean(),
             batches=[(torch.randn(len(rows), 4), torch.tensor(rows).unsqueeze(1))],
         )
+"""
+OBSTRUCTION = """
+    import pathlib
+    from stabletune.trial.workloads.quadratic import build
+
+    def obstruct(seed, device):
+        for trials in (pathlib.Path.home() / ".stabletune" / "jobs").glob("*/trials"):
+            (trials / "0002" / "losses.npy" / "full").mkdir(parents=True, exist_ok=True)
+        return build(seed, device, jitter=0.1, curvatures=[1.0, 30.0])
 """
 CONFIG = """
     version: 1
@@ -66,8 +78,8 @@ def project(tmp_path_factory):
 def submit(head, environment, project):
     """Starts `stabletune submit` from the project's folder; with ``until`` it is left when a line matches that."""
 
-    def run(*arguments, until=None, then=None):
-        command = [sys.executable, "-m", "stabletune.cli", "submit", *map(str, arguments), "--address", head]
+    def run(*arguments, until=None, then=None, address=head):
+        command = [sys.executable, "-m", "stabletune.cli", "submit", *map(str, arguments), "--address", address]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, cwd=project, env=environment, **pipes) as process:
             try:
@@ -84,6 +96,52 @@ def submit(head, environment, project):
         return SimpleNamespace(code=process.returncode, stdout=stdout, stderr=above + stderr)
 
     return run
+
+
+class Losing(BaseHTTPRequestHandler):
+    """Hands requests on to the head at ``server.head``; the answer to one that starts a job is lost on the way.
+
+    With ``server.loses_requests`` the request is lost as well.
+    """
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        starts = self.command == "POST" and self.path == "/api/jobs/"
+        if starts and self.server.loses_requests:
+            return
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        url = self.server.head + self.path
+        request = urllib.request.Request(url, data=body or None, headers=headers, method=self.command)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            content = answer.read()
+        if starts:
+            return
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_GET
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def losing(head):
+    """A way to the head on which answers to starts are lost."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Losing) as server:
+        server.head, server.loses_requests = head, False
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def rows_of(folder):
@@ -215,6 +273,40 @@ def test_what_the_cluster_lacks_ends_as_in_search_and_leaves_no_folder(submit, p
     assert "resources.cpus_per_trial: must be at most the 1 CPUs there are, but got 64" in lacking.stderr
     assert "ended with exit code 2" in lacking.stderr
     assert not (project / "lacking").exists()
+
+
+def test_a_job_that_ends_with_2_in_the_midst_of_a_search_leaves_what_it_has_done(submit, project):
+    """A folder where the third trial's losses belong ends it."""
+    name = "source/obstructing.py"
+    (project / name).write_text(textwrap.dedent(OBSTRUCTION))
+    ended = submit("config.yaml", "--output", "obstructed", "--set", f"workload={name}:obstruct", "--quiet")
+    assert ended.code == 2, ended.stderr
+    assert f"What it has done is in {project / 'obstructed'}; go on with --resume." in ended.stderr
+    assert [row["trial"] for row in rows_of(project / "obstructed")] == ["0", "1"]
+
+
+def test_a_job_that_may_have_started_is_not_forgotten(submit, losing, project):
+    """Its study is in a database that nobody answers for."""
+    study = ("--set", "storage=postgresql+psycopg://me@127.0.0.1:9/none")
+    address = f"http://127.0.0.1:{losing.server_port}"
+    lost = submit("config.yaml", "--output", "lost", *study, address=address)
+    assert lost.code == 1
+    job = json.loads((project / "lost" / "submission.json").read_text())["job_id"]
+    assert f"job {job} may have started all the same. To follow it again" in lost.stderr
+
+    def press_ctrl_c(process, above):
+        process.send_signal(signal.SIGINT)
+
+    back = submit("config.yaml", "--output", "lost", *study, "--resume", until=r"job \S+ at", then=press_ctrl_c)
+    assert job_in(back.stderr) == job
+
+
+def test_a_job_that_the_head_knows_nothing_of_is_forgotten(submit, losing, project):
+    losing.loses_requests = True
+    lost = submit("config.yaml", "--output", "forgotten", address=f"http://127.0.0.1:{losing.server_port}")
+    assert lost.code == 1
+    assert "the head of the cluster must answer as asked, but gave:" in lost.stderr
+    assert not (project / "forgotten").exists()
 
 
 def test_the_health_checks_of_the_example_are_answered(head, ports):
