@@ -41,6 +41,7 @@ def environment(tmp_path_factory):
         "HOME": str(tmp_path_factory.mktemp("home")),
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
+        "PGPASSWORD": "of-the-cluster",
     }
 
 

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from tests.study.sharing.postgres import Server, find_initdb
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -48,6 +50,14 @@ OBSTRUCTION = """
         for trials in (pathlib.Path.home() / ".stabletune" / "jobs").glob("*/trials"):
             (trials / "0002" / "losses.npy" / "full").mkdir(parents=True, exist_ok=True)
         return build(seed, device, jitter=0.1, curvatures=[1.0, 30.0])
+"""
+SHARED = """
+    version: 1
+    name: joined
+    workload: quadratic
+    search_space: {lr: {low: 1.0e-3, high: 1.0e-1, scale: log}}
+    budget: {trials: 3, trial_steps: 60, full_steps: 150, confirm_seeds: 1}
+    storage: STORAGE
 """
 CONFIG = """
     version: 1
@@ -307,6 +317,22 @@ def test_a_job_that_the_head_knows_nothing_of_is_forgotten(submit, losing, proje
     assert lost.code == 1
     assert "the head of the cluster must answer as asked, but gave:" in lost.stderr
     assert not (project / "forgotten").exists()
+
+
+@pytest.mark.skipif(find_initdb() is None, reason="PostgreSQL is not installed")
+def test_a_study_in_a_database_is_joined_with_resume(submit, environment, project):
+    server = Server()
+    try:
+        server.start()
+        url = server.new_database("joined", environment["PGPASSWORD"]).replace(":{}", "")
+        (project / "joined.yaml").write_text(textwrap.dedent(SHARED).replace("STORAGE", url))
+        command = [sys.executable, "-m", "stabletune.cli", "search", "joined.yaml", "--output", "of-the-first"]
+        subprocess.run([*command, "--executor", "inline", "--quiet"], cwd=project, env=environment, check=True)
+        joined = submit("joined.yaml", "--output", "of-the-second", "--resume", "--quiet")
+    finally:
+        server.remove()
+    assert joined.code == 0, joined.stderr
+    assert rows_of(project / "of-the-second") == rows_of(project / "of-the-first")
 
 
 def test_the_health_checks_of_the_example_are_answered(head, ports):
