@@ -157,7 +157,6 @@ class _Submission:
 
     def see_through(self, note: Note) -> Ended:
         """Follow the job, fetch what it wrote, and say how it ended."""
-        self._show(f"job {note.job_id} at {self._head.address}; Ctrl-C leaves it running.\n")
         written: deque[str] = deque(maxlen=LINES_KEPT)
 
         def hear(text: str) -> None:
@@ -165,6 +164,7 @@ class _Submission:
             self._show(text)
 
         try:
+            self._show(f"job {note.job_id} at {self._head.address}; Ctrl-C leaves it running.\n")
             job = self._head.follow(note.job_id, hear)
             code = _exit_code(job)
             is_fetched = False
