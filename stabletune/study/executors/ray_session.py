@@ -169,7 +169,7 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
             ) from error
         raise ResourceError(
             f"resources.address: must be a Ray cluster that answers, but {options['address']!r} gave: {reason}. "
-            "Start one (`ray start --head`), or set local; one that asks for a token wants RAY_AUTH_MODE=token here too."
+            "Start one (`ray start --head`), or set local. One that asks for a token wants RAY_AUTH_MODE=token here."
         ) from error
 
 
