@@ -127,12 +127,7 @@ def restate(
         ExportError: ``total_steps`` is not positive; a proven size is not that of the settings; ``update_clip`` could
             no longer bite; or the sizes lie so far apart that the rules give nonsense.
     """
-    sizes = {name: size for name, size in (("batch_size", batch_size), ("model_width", model_width)) if size}
-    reached = _sizes(recommendation)
-    for name, size in sizes.items():
-        first, last = reached.get(name, [size.proven, size.proven])
-        _refuse_another_start(name, size, last)
-        reached[name] = [first, size.wanted]
+    reached = _reached(recommendation, {"batch_size": batch_size, "model_width": model_width})
     settings, sentences = dict(recommendation.settings), []
     if total_steps is not None:
         settings["schedule"], sentence = _stretched(settings.get("schedule") or {}, total_steps)
@@ -155,6 +150,17 @@ def restate(
 def _sizes(recommendation: Recommendation) -> dict[str, list[int]]:
     """The size of the trials and the one reached by what was restated so far, of each quantity that was."""
     return dict(recommendation.provenance.get(SIZES) or {})
+
+
+def _reached(recommendation: Recommendation, sizes: Mapping[str, Size | None]) -> dict[str, list[int]]:
+    """The same once these are restated too, each from the size that it has reached."""
+    reached = _sizes(recommendation)
+    for name, size in sizes.items():
+        if size is not None:
+            first, last = reached.get(name, [size.proven, size.proven])
+            _refuse_another_start(name, size, last)
+            reached[name] = [first, size.wanted]
+    return reached
 
 
 def _refuse_another_start(name: str, size: Size, reached: int) -> None:

@@ -151,7 +151,10 @@ def test_the_launcher_starts_ray_where_jobs_find_stabletune(key):
 
 
 def test_the_rayjob_has_no_field_that_kuberay_does_not_know():
-    jsonschema.validate(RAYJOB, RAYJOB_FIELDS)
+    unknown = [error.message for error in jsonschema.Draft202012Validator(RAYJOB_FIELDS).iter_errors(RAYJOB)]
+    assert unknown == []
+    misspelt = {**RAYJOB, "spec": {**RAYJOB["spec"], "entryPoint": "x"}}
+    assert not jsonschema.Draft202012Validator(RAYJOB_FIELDS).is_valid(misspelt)
 
 
 def test_the_rayjob_writes_its_results_to_the_claim_and_goes_on_there():

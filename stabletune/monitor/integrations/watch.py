@@ -88,8 +88,9 @@ class Watch:
 
     def guard_state(self) -> dict[str, Any] | None:
         """The state of the guard, to be saved with a checkpoint; None where there is none, or it has ended."""
-        has_one = self.guard is not None and self.guard.is_guarding and not self._has_failed
-        return self.guard.state_dict() if self.guard is not None and has_one else None
+        if self.guard is None or not self.guard.is_guarding or self._has_failed:
+            return None
+        return self.guard.state_dict()
 
     def restore_guard(self, state: Mapping[str, Any] | None) -> None:
         """Go on from what a checkpoint has of a guard; what is no such state is logged, and the guard begins anew."""

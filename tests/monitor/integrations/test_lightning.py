@@ -97,26 +97,27 @@ class Peek(Callback):
         self.state = self.watch.guard.state_dict()
 
 
+def goes_on_from_a_checkpoint(folder, first, again, *, max_steps):
+    """Forty steps under one callback, then on from their checkpoint under another, whose start is peeked at."""
+    trainer = trainer_of(folder, [first], max_steps=40)
+    trainer.fit(Regression(lr=2.0), loader())
+    trainer.save_checkpoint(folder / "saved.ckpt")
+    peek = Peek(again.watch)
+    second = trainer_of(folder, [again, peek], max_steps=max_steps)
+    second.fit(Regression(lr=2.0), loader(), ckpt_path=folder / "saved.ckpt", weights_only=False)
+    return peek
+
+
 def test_the_guards_state_is_saved_with_lightnings_checkpoints(tmp_path):
     first, again = StabilityCallback(guard="act"), StabilityCallback(guard="act")
-    trainer = trainer_of(tmp_path, [first], max_steps=40)
-    trainer.fit(Regression(lr=2.0), loader())
-    trainer.save_checkpoint(tmp_path / "saved.ckpt")
-    peek = Peek(again.watch)
-    second = trainer_of(tmp_path, [again, peek], max_steps=41)
-    second.fit(Regression(lr=2.0), loader(), ckpt_path=tmp_path / "saved.ckpt", weights_only=False)
+    peek = goes_on_from_a_checkpoint(tmp_path, first, again, max_steps=41)
     assert peek.state == first.watch.guard.state_dict()
     assert peek.state["n_steps"] == 40
 
 
 def test_steps_are_counted_on_after_a_checkpoint_and_its_guard_serves_one_training_only(tmp_path):
     first, again = StabilityCallback(guard="act"), StabilityCallback(guard="act", every=1)
-    trainer = trainer_of(tmp_path, [first], max_steps=40)
-    trainer.fit(Regression(lr=2.0), loader())
-    trainer.save_checkpoint(tmp_path / "saved.ckpt")
-    peek = Peek(again.watch)
-    second = trainer_of(tmp_path, [again, peek], max_steps=42)
-    second.fit(Regression(lr=2.0), loader(), ckpt_path=tmp_path / "saved.ckpt", weights_only=False)
+    peek = goes_on_from_a_checkpoint(tmp_path, first, again, max_steps=42)
     assert [reading.step for reading in again.watch.readings] == [41, 42]
     third = trainer_of(tmp_path, [again, peek], max_steps=1)
     third.fit(Regression(lr=2.0), loader())
