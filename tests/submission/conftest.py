@@ -1,6 +1,5 @@
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,22 +9,9 @@ from pathlib import Path
 
 import pytest
 
-SECONDS_TO_START = 60.0
+from tests.ports import free_ports
 
-
-def free_ports(n):
-    """Ports outside of the range that Ray gives to its workers."""
-    found = []
-    for port in range(21000 + os.getpid() % 4000, 60000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == n:
-            return found
-    raise AssertionError("no free ports")
+SECONDS_TO_START = 300.0
 
 
 @pytest.fixture(scope="session")
