@@ -38,12 +38,13 @@ def ports():
 
 
 @pytest.fixture(scope="session")
-def head(environment, ports, tmp_path_factory):
+def head(environment, ports, rays_folder):
     """The URL of a real head's dashboard, with one CPU."""
     if any(importlib.util.find_spec(name) is None for name in ("aiohttp_cors", "opencensus")):
         pytest.skip("ray[default], which brings the dashboard and the job API, is not installed")
     gcs, dashboard, client, agent = ports
-    folder = tmp_path_factory.mktemp("r")  # short: sockets lie below it
+    folder = rays_folder / "head"
+    folder.mkdir()
     url = f"http://127.0.0.1:{dashboard}"
     command = (
         f"ray start --head --block --node-ip-address=127.0.0.1 --port={gcs} --dashboard-host=127.0.0.1 "
