@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+MILLISECONDS = 60_000  # a busy machine may take its time
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -13,6 +14,7 @@ def browser():
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("no chromium on this machine: apt install chromium")
+    playwright.expect.set_options(timeout=MILLISECONDS)
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened
@@ -27,6 +29,7 @@ def open_page(browser):
     def open_one(address, **options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
+        context.set_default_timeout(MILLISECONDS)
         page = context.new_page()
         said, asked = [], []
         page.on("console", lambda message: said.append((message.type, message.text)))

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,12 +16,19 @@ pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the library of Debian's
 SEARCH = """
 import sys
 from stabletune import search
-search(sys.argv[1], output=sys.argv[2], executor="inline")
+from stabletune.study.listener import Listener
+
+class WaitsAfterTwo(Listener):
+    n = 0
+
+    def on_result(self, result):
+        self.n += 1
+        if self.n == 2:
+            print("two", flush=True)
+            sys.stdin.readline()
+
+search(sys.argv[1], output=sys.argv[2], executor="inline", listener=WaitsAfterTwo())
 """
-
-
-def n_rows(path):
-    return path.read_text().count("\n") - 1 if path.exists() else 0
 
 
 @pytest.mark.parametrize("jump", ["+3d", "-3d"])
@@ -33,14 +39,15 @@ def test_a_clock_that_jumps_ends_no_search(write_config, tmp_path, jump):
     fake = {"LD_PRELOAD": LIBRARY, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", SEARCH, str(config), str(out)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | fake | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"},
     )
-    while n_rows(out / "trials.csv") < 2 and process.poll() is None:
-        time.sleep(0.01)
+    process.stdout.readline()
     clock.write_text(jump)
-    _, errors = process.communicate()
+    _, errors = process.communicate("go on\n")
     assert process.returncode == 0, errors
     with (out / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -65,7 +65,8 @@ def test_too_many_cpus_are_refused_before_ray_starts(write_config, tmp_path):
 )
 def test_no_finished_trial_is_lost_and_none_is_there_twice_after(write_config, tmp_path, kill, code):
     config, out = write_config(("trials: 6", "trials: 12")), tmp_path / "out"
-    process = subprocess.Popen(command(config, out), stderr=subprocess.PIPE, text=True, env=os.environ)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # for what a killed one leaves behind
+    process = subprocess.Popen(command(config, out), stderr=subprocess.PIPE, text=True, env=environment)
     n_lines = 0
     for line in process.stderr:
         n_lines += ": completed:" in line

@@ -1,6 +1,5 @@
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,23 +9,10 @@ from pathlib import Path
 
 import pytest
 
-SECONDS_TO_START = 60.0
+from tests.ports import free_ports
+
+SECONDS_TO_START = 300.0
 TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
-
-
-def free_ports(n):
-    """Ports outside of the range that Ray gives to its workers."""
-    found = []
-    for port in range(21000 + os.getpid() % 4000, 60000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == n:
-            return found
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +42,13 @@ def ports():
 
 
 @pytest.fixture(scope="session")
-def head(environment, ports, tmp_path_factory):
+def head(environment, ports, rays_folder):
     """The URL of a real head's dashboard, with one CPU."""
     if any(importlib.util.find_spec(name) is None for name in ("aiohttp_cors", "opencensus")):
         pytest.skip("ray[default], which brings the dashboard and the job API, is not installed")
     gcs, dashboard, client, agent = ports
-    folder = tmp_path_factory.mktemp("r")  # short: sockets lie below it
+    folder = rays_folder / "head"
+    folder.mkdir()
     url = f"http://127.0.0.1:{dashboard}"
     command = (
         f"ray start --head --block --node-ip-address=127.0.0.1 --port={gcs} --dashboard-host=127.0.0.1 "

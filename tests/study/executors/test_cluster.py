@@ -13,10 +13,10 @@ import pytest
 from stabletune import search
 from stabletune.config import load_config
 from stabletune.study.listener import Listener
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-CLIENT_PORT = 10971
 WORKLOAD = """
     import torch, stabletune
     from beside import SCALE
@@ -33,11 +33,16 @@ WORKLOAD = """
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def client_port():
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="module")
+def cluster(client_port):
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": CLIENT_PORT}
+    head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": client_port}
     found = Cluster(initialize_head=True, head_node_args=head)
     found.add_node(num_cpus=1)
     yield found
@@ -73,8 +78,8 @@ def trials_of(folder):
 
 
 @pytest.mark.parametrize("kind", ["HOST:PORT", "ray://"])
-def test_the_workloads_folder_is_sent_and_every_trial_comes_back(cluster, config_on, tmp_path, kind):
-    address = cluster.address if kind == "HOST:PORT" else f"ray://127.0.0.1:{CLIENT_PORT}"
+def test_the_workloads_folder_is_sent_and_every_trial_comes_back(cluster, client_port, config_on, tmp_path, kind):
+    address = cluster.address if kind == "HOST:PORT" else f"ray://127.0.0.1:{client_port}"
     command = [sys.executable, "-m", "stabletune.cli", "search", str(config_on(address)), "--output"]
     done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

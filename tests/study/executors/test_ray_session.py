@@ -82,7 +82,7 @@ def test_a_ray_that_cannot_start_on_this_machine_is_a_line_and_says_how_to_go_on
     too_long = tmp_path / ("x" * 100)  # for the name of a socket
     command = [sys.executable, "-m", "stabletune.cli", "search", str(write_config()), "--output", str(tmp_path / "out")]
     ended = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"RAY_TMPDIR": str(too_long)}, timeout=120
+        command, capture_output=True, text=True, env=os.environ | {"RAY_TMPDIR": str(too_long)}, timeout=600
     )
     assert ended.returncode == 2, ended.stderr
     (line,) = ended.stderr.splitlines()[-1:]

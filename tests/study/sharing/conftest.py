@@ -1,8 +1,10 @@
+import contextlib
 import itertools
 import textwrap
 
 import pytest
 
+from tests.study.sharing import drivers
 from tests.study.sharing.postgres import Server, find_initdb
 
 NUMBERS = itertools.count()
@@ -13,7 +15,7 @@ from stabletune.trial.workloads.quadratic import build as quadratic
 HERE = pathlib.Path(__file__).parent
 
 def wait_for(is_there):
-    until = time.monotonic() + 120.0
+    until = time.monotonic() + 300.0
     while not is_there() and time.monotonic() < until:
         time.sleep(0.01)
 
@@ -86,3 +88,16 @@ def write_shared_config(tmp_path):
         return tmp_path / "config.yaml"
 
     return write
+
+
+@pytest.fixture
+def start():
+    """Start drivers; one that still runs when the test ends, as after a failure, is killed."""
+    with contextlib.ExitStack() as started:
+
+        def start_one(*arguments, **options):
+            driver = started.enter_context(drivers.start(*arguments, **options))
+            started.callback(driver.kill)
+            return driver
+
+        yield start_one

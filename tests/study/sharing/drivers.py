@@ -34,7 +34,7 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-def end(process, seconds=150):
+def end(process, seconds=600):
     """Exit code and everything said."""
     said, _ = process.communicate(timeout=seconds)
     return process.returncode, said

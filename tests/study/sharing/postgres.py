@@ -3,13 +3,14 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import psycopg
+
+from tests.ports import free_ports
 
 SUPERUSER, SUPERPASSWORD = "postgres", "of-the-superuser"
 SETTINGS = "fsync=off\nshared_buffers=16MB\nlisten_addresses='127.0.0.1'\n"
@@ -29,9 +30,7 @@ class Server:
         self._bin = find_initdb().parent
         self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if not os.getuid() else []
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self.port = unused.getsockname()[1]
+        (self.port,) = free_ports(1)  # not one that others are given while the server restarts
         password = self.folder / "password"
         password.write_text(SUPERPASSWORD)
         if self._as_user:
@@ -61,7 +60,7 @@ class Server:
 
     def wait_for_a_waiting_lock(self):
         with psycopg.connect(self._dsn, autocommit=True) as connection:
-            until = time.monotonic() + 30.0
+            until = time.monotonic() + 120.0
             while not connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]:
                 assert time.monotonic() < until, "nobody waits for a lock"
 

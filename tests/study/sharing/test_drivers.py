@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from stabletune.errors import ConfigError, OutputFolderError
 from stabletune.study.listener import Listener
 from tests.study.running import rows_of, run
-from tests.study.sharing.drivers import end, found, repeated, runs_trained, start, wait_for
+from tests.study.sharing.drivers import end, found, repeated, runs_trained, wait_for
 
 
 class TakingBack(Listener):
@@ -41,7 +41,7 @@ def check_whole(trials, proofs, recommended):
 @pytest.mark.slow
 @pytest.mark.parametrize("n_drivers", [2, 3])
 def test_drivers_share_the_trials_and_the_proof_and_end_with_one_outcome(
-    database, write_shared_config, tmp_path, n_drivers
+    start, database, write_shared_config, tmp_path, n_drivers
 ):
     config = write_shared_config(database, n_drivers=n_drivers)
     drivers = [start(config, tmp_path / f"out{n}", "--resume") for n in range(n_drivers)]
@@ -59,7 +59,7 @@ def test_drivers_share_the_trials_and_the_proof_and_end_with_one_outcome(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 10], ids=["in the search", "in the proof"])
-def test_what_a_killed_driver_was_at_is_done_by_another(database, write_shared_config, tmp_path, n):
+def test_what_a_killed_driver_was_at_is_done_by_another(start, database, write_shared_config, tmp_path, n):
     config = write_shared_config(database)
     (tmp_path / f"dies-in-{n}").touch()
     code, said = end(start(config, tmp_path / "killed", "--resume"))
@@ -73,7 +73,9 @@ def test_what_a_killed_driver_was_at_is_done_by_another(database, write_shared_c
 
 
 @pytest.mark.slow
-def test_a_killed_driver_that_goes_on_leaves_alone_what_a_living_one_is_at(database, write_shared_config, tmp_path):
+def test_a_killed_driver_that_goes_on_leaves_alone_what_a_living_one_is_at(
+    start, database, write_shared_config, tmp_path
+):
     config = write_shared_config(database)
     for n in (2, 8):
         (tmp_path / f"waits-in-{n}").touch()
@@ -95,7 +97,7 @@ def test_a_killed_driver_that_goes_on_leaves_alone_what_a_living_one_is_at(datab
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 10], ids=["in the search", "in the proof"])
-def test_a_restart_of_the_server_in_mid_search_costs_nothing(server, database, write_shared_config, tmp_path, n):
+def test_a_restart_of_the_server_in_mid_search_costs_nothing(server, start, database, write_shared_config, tmp_path, n):
     config = write_shared_config(database)
     (tmp_path / f"waits-in-{n}").touch()
     driver = start(config, tmp_path / "out", "--resume")
@@ -115,7 +117,7 @@ def test_a_restart_of_the_server_in_mid_search_costs_nothing(server, database, w
 
 @pytest.mark.slow
 def test_a_database_that_is_lost_in_mid_search_is_no_mistake_and_costs_what_was_under_way(
-    server, database, write_shared_config, tmp_path
+    server, start, database, write_shared_config, tmp_path
 ):
     config, name = write_shared_config(database), make_url(database).database
     (tmp_path / "waits-in-4").touch()
@@ -171,7 +173,9 @@ def test_a_study_that_another_driver_takes_back_ends_the_others_with_its_name(da
 
 
 @pytest.mark.ray
-def test_a_driver_without_a_cluster_does_not_take_the_study_from_the_others(database, write_shared_config, tmp_path):
+def test_a_driver_without_a_cluster_does_not_take_the_study_from_the_others(
+    start, database, write_shared_config, tmp_path
+):
     small = ("trials: 8", "trials: 2"), ("confirm_seeds: 3", "confirm_seeds: 1")
     config = write_shared_config(database, *small)
     run(config, tmp_path / "first")
