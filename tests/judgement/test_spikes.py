@@ -5,7 +5,7 @@ import pytest
 
 from stabletune.errors import LossFloorError
 from stabletune.judgement.spikes import find_spikes, olmo_spike_score
-from tests.reference.spike_scores import naive_episodes, naive_scores
+from tests.reference.spike_scores import naive_scores
 
 
 def decaying(steps: int = 1000, noise: float = 0.01, seed: int = 0) -> np.ndarray:
