@@ -21,7 +21,7 @@ INITIAL_STEPS = 10
 FLOOR_SHARE = 1e-4
 REFRACTORY = 50
 SEVERE_RATIO = 3.0
-SMALLEST, LARGEST = 1e-150, 1e150  # their ratio is a float64, and so is the mean of any two between
+SMALLEST, LARGEST = 1e-150, 1e150  # ratios, squares and means of any two between are float64 too
 _MAD_TO_SIGMA = 1.4826
 _RULES = ((math.log(1.25), 8.0), (math.log(SEVERE_RATIO), 3.0))
 
