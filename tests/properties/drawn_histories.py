@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import numpy as np
 from hypothesis import strategies as st
 
 from stabletune.judgement.history import History

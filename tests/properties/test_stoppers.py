@@ -23,15 +23,16 @@ def test_every_judge_answers_on_any_history_and_changes_nothing(run):
 
 def watched(run):
     """The history at the end of the run; the alerts on the way follow one from the other."""
-    levels, level = AlertLevels(), "calm"
+    levels, level, n_spikes = AlertLevels(), "calm", 0
     for history in run.histories():
         alert = levels.update(history)
         assert alert is not None or levels.level == level
         if alert is not None:
             assert alert.previous == level and alert.step == history.step and alert.message.endswith(".")
-            assert alert.level == levels.level and (alert.level == "spiked" or alert.level != level)
+            is_news = len(history.spikes.episodes) > n_spikes or not math.isfinite(alert.loss)
+            assert alert.level == levels.level and (alert.level != level or is_news)
             assert (alert.diagnosis is not None) == (alert.level == "spiked")
-        level = levels.level
+        level, n_spikes = levels.level, len(history.spikes.episodes)
     return history
 
 
