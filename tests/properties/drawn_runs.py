@@ -10,8 +10,8 @@ EXTREME = (1.7e308, 1e300, 1e-300, 5e-324)
 LARGEST_LOG = 30.0
 
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
-tremors = st.sampled_from([0.0, 1e-12, 0.001, 0.03, 0.3, 3.0])
-slopes = st.sampled_from([0.0, -0.003, -0.05, 0.003, 0.05])
+tremors = st.sampled_from([0.0, 0.0, 1e-12, 0.001, 0.03, 0.3, 3.0])
+slopes = st.sampled_from([0.0, 0.0, 0.0, -0.003, -0.05, 0.003, 0.05])
 places = st.integers(0, 999)  # in thousandths of the run
 heights = st.sampled_from([0.1, 0.3, 0.7, 1.2, 2.0, 6.0, 20.0, -0.5, -6.0])
 bumps = st.lists(
