@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
