@@ -126,14 +126,14 @@ def recorded(draw):
     if grows:
         norms = [norm * 1.5 ** max(0, step - n_steps + GROWS_FOR) for step, norm in enumerate(norms)]
         losses = draw(st.just(losses) | st.just([1.0 + 0.01 * (step % 2) for step in range(n_steps)]))
-    limits = st.tuples(st.sampled_from([1, n_before + n_steps]), st.sampled_from(USUAL + NOT_FINITE))
+    limits = st.tuples(st.sampled_from([1, n_before + n_steps]), st.sampled_from([math.nan, 0.02, 1.0, math.inf]))
     spec = quadratic_spec(
         steps=n_before + n_steps,
         full_steps=n_before + n_steps + draw(st.sampled_from([0, 1, 500])),
         params=draw(params),
         schedule=draw(st.sampled_from(["constant", "cosine"])),
         stops_on_spike=draw(st.booleans()),
-        pace_limits=tuple(draw(st.lists(limits, max_size=2))),
+        pace_limits=tuple(draw(st.lists(limits, min_size=1, max_size=2))),
     )
     losses = [max(loss, 1e-6) + loss_floor if math.isfinite(loss) and loss_floor else loss for loss in losses]
     readings = Readings(draw(generators), draw(st.sampled_from([0.0, 0.05, 0.5])), draw(st.sampled_from([0.1, 0.8])))

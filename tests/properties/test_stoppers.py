@@ -25,6 +25,7 @@ def watched(run):
     """The history at the end of the run; the alerts on the way follow one from the other."""
     levels, level, n_spikes = AlertLevels(), "calm", 0
     for history in run.histories():
+        stops_on_spikes_that_have_peaked(history)
         alert = levels.update(history)
         assert alert is not None or levels.level == level
         if alert is not None:
@@ -59,13 +60,17 @@ def judged(history):
     return verdicts, diagnoses, risk, onset
 
 
+def stops_on_spikes_that_have_peaked(history):
+    spikes = history.spikes
+    has_peaked = bool(spikes.episodes) and (spikes.has_recovered or history.step >= spikes.episodes[0].start + 25)
+    assert status(loss_spike, history) == ("stopped" if history.spec.stops_on_spike and has_peaked else None)
+
+
 def decided_as_they_say(history):
-    """Whether each stopper ends the trial where its words say so."""
+    """Whether each other stopper ends the trial where its words say so."""
     spec, episodes = history.spec, history.spikes.episodes
     is_broken = not all(map(math.isfinite, history.losses))
     assert status(non_finite_loss, history) == ("diverged" if is_broken else None)
-    has_peaked = bool(episodes) and (history.spikes.has_recovered or history.step >= episodes[0].start + 25)
-    assert status(loss_spike, history) == ("stopped" if spec.stops_on_spike and has_peaked else None)
     limit = dict(spec.pace_limits).get(history.step, math.inf)
     assert status(slow_progress, history) == ("pruned" if history.trailing_loss() > limit else None)
     if status(imminent_spike, history) is not None:
