@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from stabletune.judgement.causes import load_causes
 from stabletune.judgement.history import History
-from stabletune.judgement.onset import Onset, loss_ratio
+from stabletune.judgement.onset import Onset, loss_ratio, times
 from stabletune.judgement.spikes import REFRACTORY
 from stabletune.records import OWN_LOOP, UNEXPLAINED, Diagnosis, Episode
 
@@ -62,7 +62,7 @@ def _what_was_compared(onset: Onset) -> str:
             "closure that does not hold its own)"
         )
     elif look.others and math.isfinite(look.suspect.loss):
-        ratio = math.exp(loss_ratio(look))
+        ratio = times(loss_ratio(look))
         found.append(
             f"its batch's loss {ratio:.3g} times those of the {len(look.others)} before under the same parameters"
         )

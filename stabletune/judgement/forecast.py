@@ -6,7 +6,7 @@ import math
 
 from stabletune.judgement.history import History
 from stabletune.judgement.rules import RECENT, beta2_at, predicted_rise
-from stabletune.judgement.spikes import SpikeDetector
+from stabletune.judgement.spikes import SMALLEST, SpikeDetector
 from stabletune.schedules import lr_factor
 
 RISK_OFFSET, RISK_BY_POTENTIAL, RISK_BY_RATE = -0.19, 0.29, 1.35
@@ -36,7 +36,7 @@ def steps_to_edge(sharpness_ratio: float, step: int, beta2: float) -> float:
     """
     if sharpness_ratio >= 1.0:
         return 0.0
-    square, memory = sharpness_ratio**2, beta2**step
+    square, memory = max(sharpness_ratio, SMALLEST) ** 2, beta2**step
     return math.log(square / (1.0 - memory + square * memory)) / math.log(beta2)
 
 
@@ -108,7 +108,7 @@ def predicted_height(history: History) -> float | None:
     recent = [m for m in history.measurements if m.step > history.step - RECENT]
     rises = {m.step: rise for m in recent if (rise := predicted_rise(m, history.spec.params)) is not None}
     spikes, heights = SpikeDetector(history.spikes.loss_floor), []
-    for step, loss in enumerate(history.losses, start=1):
+    for step, loss in enumerate(history.losses, start=history.n_before + 1):
         spikes.update(loss)
         if step in rises:
             heights.append(spikes.score_of(spikes.baseline + rises[step]))

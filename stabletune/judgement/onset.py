@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 
 from stabletune.judgement.history import History
 from stabletune.judgement.rules import beta2_at
-from stabletune.judgement.spikes import WINDOW
+from stabletune.judgement.spikes import LARGEST, SMALLEST, WINDOW
 from stabletune.records import BatchLook, Inspection, Measurement
 
 BEFORE = 60
 GAP = 10
 LATE = 3
 FAR = 100
-SMALLEST = 1e-150  # its square is still a float64
-LARGEST = 1e150  # its square is a number
+LARGEST_LOG = 700.0  # its exponential is a float64
 CHANGED_SHARE, SAME_SHARE = 0.5, 0.25
 TOLD_BY_GRADIENT = 0.5  # of log rise: less is noise
 SUDDEN_SHARE = 0.6
@@ -127,7 +126,7 @@ class Onset:
         norm, usual = self.gradient_norms[self.index], self._usual(self.gradient_norms)
         if not norm <= math.exp(TOLD_BY_GRADIENT) * usual:
             return False
-        return math.log(look.suspect.loss_then / look.suspect.loss) >= UNDONE_SHARE * self.jump
+        return math.log(look.suspect.loss_then) - math.log(look.suspect.loss) >= UNDONE_SHARE * self.jump
 
     def _share(self, values: NDArray[np.float64], least: float = TOLD_BY_GRADIENT) -> float | None:
         usual, late = self._usual(values), self._late(values)
@@ -205,8 +204,8 @@ class Onset:
         told = [(a, b) for a, b in recent if _tells(a, b) and b.step >= self.step - WINDOW]
         if not told:
             return None
-        hessian = sum(math.log(_ratio(b) / _foreseen(b)) for _, b in told)
-        other = sum(math.log(_foreseen(b) / _ratio(a)) for a, b in told)
+        hessian = sum(math.log(_ratio(b)) - math.log(_foreseen(b)) for _, b in told)
+        other = sum(math.log(_foreseen(b)) - math.log(_ratio(a)) for a, b in told)
         return Climb(hessian, other, told[0][0].step, told[-1][1].step)
 
     def readings(self, first: int, last: int) -> list[Measurement]:
@@ -249,7 +248,12 @@ def loss_ratio(look: Inspection) -> float:
     others = [other.loss for other in look.others if math.isfinite(other.loss) and other.loss > 0]
     if not others or not (math.isfinite(look.suspect.loss) and look.suspect.loss > 0):
         return 0.0
-    return math.log(look.suspect.loss / float(np.median(others)))
+    return math.log(look.suspect.loss) - math.log(float(np.median(others)))
+
+
+def times(log_ratio: float) -> float:
+    """The ratio of which this is the logarithm, at most 1e304."""
+    return math.exp(min(log_ratio, LARGEST_LOG))
 
 
 def _ratio(reading: Measurement) -> float:

@@ -21,6 +21,7 @@ INITIAL_STEPS = 10
 FLOOR_SHARE = 1e-4
 REFRACTORY = 50
 SEVERE_RATIO = 3.0
+SMALLEST, LARGEST = 1e-150, 1e150  # ratios, squares and means of any two between are float64 too
 _MAD_TO_SIGMA = 1.4826
 _RULES = ((math.log(1.25), 8.0), (math.log(SEVERE_RATIO), 3.0))
 
@@ -51,7 +52,6 @@ class SpikeDetector:
             )
         self.loss_floor = loss_floor
         self.step = 0
-        self._n_before = 0
         self.score = 0.0
         self.worst_score = 0.0
         self.diverged = False
@@ -60,7 +60,7 @@ class SpikeDetector:
         self._changes = _SortedWindow(WINDOW)
         self._initial: list[float] = []
         self._floor = 0.0
-        self._previous_log = 0.0
+        self._previous_log: float | None = None
         self._reference: float | None = None
 
     @property
@@ -70,7 +70,7 @@ class SpikeDetector:
 
     def begin_after(self, n_steps: int) -> None:
         """Count on from a run's first ``n_steps``, whose losses are not known; before the first ``update``."""
-        self.step = self._n_before = n_steps
+        self.step = n_steps
 
     def update(self, loss: float) -> float:
         """Take the next loss and return its score.
@@ -83,13 +83,14 @@ class SpikeDetector:
             self.diverged = True
             self.score = self.worst_score = math.inf
             return self.score
-        level = loss - self.loss_floor
-        if level <= 0.0:
+        above = loss - self.loss_floor
+        if above <= 0.0:
             raise LossFloorError(
                 f"step {self.step}: the loss must stay above loss_floor = {self.loss_floor:g}, but got {loss!r}. "
                 "Set loss_floor below the smallest loss the task can reach."
             )
-        if len(self._initial) < INITIAL_STEPS:
+        level = min(max(above, SMALLEST), LARGEST)
+        if self._is_young:
             self._initial.append(level)
             self._floor = FLOOR_SHARE * float(np.median(self._initial))
             self.score = 0.0
@@ -100,7 +101,7 @@ class SpikeDetector:
 
     @property
     def baseline(self) -> float:
-        """B, above the floor, that the next loss will be judged by; nan before there is one."""
+        """B, above the floor, that the next loss will be judged by; nan in the first ten steps."""
         return math.nan if self._is_young else max(self._losses.median(), self._floor)
 
     def score_of(self, level: float) -> float:
@@ -116,7 +117,7 @@ class SpikeDetector:
 
     @property
     def _is_young(self) -> bool:
-        return self.step - self._n_before < INITIAL_STEPS
+        return len(self._initial) < INITIAL_STEPS
 
     def _judge(self, level: float) -> None:
         baseline = self.baseline
@@ -151,7 +152,7 @@ class SpikeDetector:
 
     def _remember(self, level: float) -> None:
         log_level = math.log(max(level, self._floor))
-        if self.step > self._n_before + 1:
+        if self._previous_log is not None:
             self._changes.push(abs(log_level - self._previous_log))
         self._previous_log = log_level
         self._losses.push(level)

@@ -7,6 +7,7 @@ import pytest
 
 from stabletune.judgement.causes import load_causes
 from stabletune.judgement.diagnosis import diagnose, diagnose_step
+from stabletune.judgement.onset import Onset
 from tests.judgement.histories import ONSET, blow, calm, growth, history_of, look, reading
 
 
@@ -89,3 +90,21 @@ def test_what_is_unexplained_says_what_was_compared_and_how_it_came_out():
     history.inspections[0] = look(5.0, [1.0])
     history.inspections.append(look(5.0, [5.0, 5.1], step=ONSET + 10, is_repeat=True))
     assert "its batch's loss 5 times those of the 1 before" in diagnose_step(history, ONSET).evidence
+
+
+@pytest.mark.parametrize("own", [5e-324, 1e-300, 1.0, 1e300, 1e308])
+@pytest.mark.parametrize("other", [5e-324, 1e-300, 1.0, 1e300, 1e308])
+@pytest.mark.parametrize("begin", [blow, growth])
+def test_numbers_at_the_ends_of_float64_are_diagnosed_like_others(begin, own, other):
+    history = begin()
+    history.spec.params.update({"beta1": 0.9, "beta2": 0.999})
+    history.measurements += [reading(ONSET - 40, own, other), reading(ONSET - 20, other, own), reading(ONSET, own, own)]
+    looked = look(own, [other] * 3, norm=own, other_norm=other, precise_loss=other)
+    inspected = dataclasses.replace(looked, suspect=dataclasses.replace(looked.suspect, loss_then=other))
+    history.inspections.append(inspected)
+    for found in (*diagnose(history), *[cause for cause in _each_cause(history) if cause is not None]):
+        assert found.evidence.endswith(".") and found.remedy.endswith(".")
+
+
+def _each_cause(history):
+    return [cause.find(Onset(history, ONSET)) for cause in load_causes()]

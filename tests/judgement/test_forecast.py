@@ -11,8 +11,9 @@ from stabletune.judgement.forecast import (
     spike_risk,
     steps_to_edge,
 )
+from stabletune.judgement.history import History
 from stabletune.judgement.rules import predicted_rise
-from stabletune.judgement.spikes import find_spikes
+from stabletune.judgement.spikes import SpikeDetector, find_spikes
 from tests.judgement.histories import ADAM, at_edge, history_of, oscillating
 
 
@@ -125,3 +126,21 @@ def test_the_fitted_numbers_are_those_of_the_documentation():
     assert spike_risk(history) == pytest.approx(
         1 / (1 + math.exp(0.19 + 0.29 * 0.11936 + 1.35 * math.log(2))), abs=1e-4
     )
+
+
+@pytest.mark.parametrize("beta2", [0.5, 0.999, 1.0 - 2.0**-53])
+def test_steps_to_edge_are_known_from_any_sharpness(beta2):
+    assert steps_to_edge(5e-324, 100, beta2) >= steps_to_edge(1e-3, 100, beta2) >= 0.0
+
+
+def test_a_height_is_judged_at_its_step_where_the_first_steps_are_not_known():
+    losses = [*[1.0, 1.01] * 40, *[100.0, 101.0] * 60]
+    measurements = [oscillating(70, 100.0, 0.3), oscillating(200, 1e-9, 0.3)]
+    known = history_of(losses, **ADAM)
+    later = History(known.spec, SpikeDetector())
+    later.begin_after(30)
+    for loss in losses:
+        later.add(loss)
+    known.measurements += measurements
+    later.measurements += [dataclasses.replace(m, step=m.step + 30) for m in measurements]
+    assert predicted_height(later) == predicted_height(known)

@@ -5,26 +5,12 @@ import pytest
 
 from stabletune.errors import LossFloorError
 from stabletune.judgement.spikes import find_spikes, olmo_spike_score
+from tests.reference.spike_scores import naive_scores
 
 
 def decaying(steps: int = 1000, noise: float = 0.01, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return np.exp(-np.arange(steps) / 400.0 + noise * generator.standard_normal(steps))
-
-
-def naive_scores(losses: np.ndarray, loss_floor: float = 0.0) -> list[float]:
-    """The definition, written down step by step with nothing kept between steps."""
-    level = losses - loss_floor
-    scores = [0.0] * min(10, len(level))
-    for t in range(10, len(level)):
-        floor = 1e-4 * np.median(level[:10])
-        # The floor settles with the tenth loss; before, each step sees the median of what came so far.
-        logs = [math.log(max(x, 1e-4 * np.median(level[: min(i + 1, 10)]))) for i, x in enumerate(level[:t])]
-        base = max(np.median(level[max(0, t - 100) : t]), floor)
-        sigma = 1.4826 * np.median(np.abs(np.diff(logs))[-100:])
-        d = math.log(level[t] / base)
-        scores.append(max(min(d / math.log(1.25), d / (8 * sigma)), min(d / math.log(3), d / (3 * sigma))))
-    return scores
 
 
 def test_the_score_foretold_for_a_level_is_the_score_it_gets():
@@ -124,3 +110,25 @@ def test_olmo_score_is_the_share_of_steps_seven_deviations_up():
     losses = 1.0 + 0.01 * np.random.default_rng(0).standard_normal(2000)
     losses[[1200, 1500]] = 2.0
     assert olmo_spike_score(losses) == pytest.approx(2 / 2000)
+
+
+def test_a_first_loss_that_is_not_finite_is_no_change_of_the_loss():
+    losses = (40.0 * decaying(30, noise=0.05)).tolist()
+    alone, after = find_spikes([]), find_spikes([math.nan])
+    assert [after.update(loss) for loss in losses] == [alone.update(loss) for loss in losses]
+
+
+def test_there_is_no_baseline_before_ten_losses_are_finite():
+    detector = find_spikes([math.nan] * 12)
+    assert math.isnan(detector.baseline) and math.isnan(detector.score_of(1.0))
+    for _ in range(10):
+        assert detector.update(2.0) == 0.0
+    assert detector.baseline == 2.0
+
+
+@pytest.mark.parametrize("level", [5e-324, 1e-300, 1e300, 1.7e308])
+@pytest.mark.parametrize("usual", [1e-300, 1.0, 1e20, 1.7e308])
+def test_losses_at_the_ends_of_float64_are_judged_like_others(level, usual):
+    detector = find_spikes([*[usual] * 20, level, *[usual] * 20])
+    assert bool(detector.episodes) == (usual < 1e100 < level)
+    assert not math.isnan(detector.score)

@@ -77,7 +77,19 @@ def is_clear(found):
     """Whether it is a config, or at least one sentence each of which says something and shows no trace."""
     if isinstance(found, Config):
         return True
-    return bool(found) and all(problem.strip() and "Traceback" not in problem for problem in found)
+    return bool(found) and all(is_sentence(problem) for problem in found)
+
+
+def is_sentence(problem):
+    """Whether it says where, what and what to do, without a trace."""
+    where, colon, said = problem.partition(": ")
+    is_placed = where.partition("config.yaml")[1] or where.startswith("--set")
+    return bool(is_placed and colon) and said.endswith((".", "?")) and "Traceback" not in said
+
+
+def names(found, key):
+    """Whether it is a config, or a mistake names the key; of bytes that are no text none can."""
+    return isinstance(found, Config) or any(key in problem or "not UTF-8" in problem for problem in found)
 
 
 def changed(path, value, *, is_removed):
@@ -105,7 +117,8 @@ def test_any_text(folder, content):
 @given(path=st.sampled_from(PATHS), value=values, is_removed=st.booleans())
 def test_a_valid_config_with_one_part_changed(folder, path, value, is_removed):
     data = changed(path, value, is_removed=is_removed)
-    assert is_clear(answer(folder, yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass")))
+    found = answer(folder, yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass"))
+    assert is_clear(found) and names(found, path[0])
 
 
 @given(path=st.sampled_from(PATHS), text=st.sampled_from(ODD) | st.text(string.printable, max_size=10))

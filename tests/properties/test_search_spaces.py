@@ -52,7 +52,7 @@ def test_what_a_sampler_suggests_is_inside_and_comes_back_the_same(space, seed):
     del again
     repeated = suggest(study.ask(), space)
     for name, value in values.items():
-        assert repeated[name] == value or math.isclose(repeated[name], value, rel_tol=1e-9)
+        assert is_alike(repeated[name], value)
 
 
 @given(space=spaces(), value=st.none() | st.floats(allow_nan=False) | st.text(max_size=3))
@@ -64,14 +64,30 @@ def test_the_nearest_parameters_are_always_ones_that_optuna_takes(space, value):
 
 
 @given(space=spaces(), seed=st.integers(0, 2**31))
-def test_what_lies_inside_is_its_own_nearest(space, seed):
+def test_what_lies_inside_is_its_own_nearest_and_what_does_not_is_outside(space, seed):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    values = suggest(study.ask(), space)
-    nearest = nearest_params(space, values)
-    inside = {
-        name: (1.0 - nearest[stored] if stored != name else nearest[stored])
-        for name, (stored, _) in distributions(space).items()
-    }
-    assert (
-        is_inside(space, inside) or any(not math.isclose(inside[n], values[n], rel_tol=1e-9) for n in values) is False
-    )
+    trial = study.ask()
+    values = suggest(trial, space)
+    if not any(is_at_an_end(value, space.ranges[name]) for name, value in values.items()):
+        assert is_inside(space, values)
+        nearest = nearest_params(space, values)
+        assert all(is_alike(nearest[name], value) for name, value in trial.params.items())
+    for name, limits in space.ranges.items():
+        assert not is_inside(space, {**values, name: beyond(limits)})
+
+
+def is_alike(found, value):
+    return found == value or math.isclose(found, value, rel_tol=1e-9)
+
+
+def is_at_an_end(value, limits):
+    """Whether 1 - (1 - x) may leave the range by a rounding."""
+    is_complement = isinstance(limits, FloatRange) and limits.scale == "log_one_minus"
+    return is_complement and min(value - limits.low, limits.high - value) < 1e-12
+
+
+def beyond(limits):
+    """A value above the range, or that is no choice."""
+    if isinstance(limits, Choices):
+        return -1.0
+    return (1.0 + limits.high) / 2 if limits.scale == "log_one_minus" else 2 * limits.high

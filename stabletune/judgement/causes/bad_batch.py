@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stabletune.judgement.finding import Finding
-from stabletune.judgement.onset import Onset
+from stabletune.judgement.onset import Onset, times
 from stabletune.records import BatchLook, Inspection
 
 NAME = "bad batch"
@@ -55,7 +55,7 @@ def _periodic(onset: Onset) -> Finding | None:
     """
     if not onset.is_finite:
         return None
-    level = onset.usual_loss * math.exp(LOSS_SHARE * onset.jump)
+    level = onset.usual_loss * times(LOSS_SHARE * onset.jump)
     is_high = np.nan_to_num(onset.losses, nan=math.inf) >= level
     first = onset.step - onset.index
     high = [first + k for k in np.flatnonzero(is_high).tolist() if k >= onset.index][:MOST_REPEATS]
@@ -122,4 +122,4 @@ def _median(look: Inspection, value: Callable[[BatchLook], float]) -> float:
 
 def _log_ratio(look: Inspection, value: Callable[[BatchLook], float]) -> float:
     own, usual = value(look.suspect), _median(look, value)
-    return math.log(own / usual) if own > 0 and usual > 0 and math.isfinite(own) else 0.0
+    return math.log(own) - math.log(usual) if own > 0 and usual > 0 and math.isfinite(own) else 0.0

@@ -35,7 +35,7 @@ def _against_float64(onset: Onset, look: Inspection | None) -> Finding | None:
         return None
     loss, precise = look.suspect.loss, look.precise_loss
     if math.isfinite(loss):
-        is_undone = math.log(max(loss, 1e-300) / precise) >= PRECISE_SHARE * onset.jump
+        is_undone = math.log(max(loss, 1e-300)) - math.log(precise) >= PRECISE_SHARE * onset.jump
     else:
         is_undone = precise <= MOST_GROWN * onset.usual_loss
     if not is_undone:

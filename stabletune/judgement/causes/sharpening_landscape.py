@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stabletune.judgement.finding import Finding
-from stabletune.judgement.onset import FAR, Onset
+from stabletune.judgement.onset import FAR, Onset, times
 from stabletune.records import Measurement
 
 NAME = "sharpening landscape"
@@ -54,8 +54,8 @@ def _apart(onset: Onset, highest: Measurement) -> str | None:
     if by_hessian < math.log(HESSIAN_RATIO):
         return None
     return (
-        f"between steps {since} and {until} the raw curvature raised sharpness_ratio {math.exp(by_hessian):.3g} times, "
-        f"v_hat and the learning rate changed it {math.exp(by_rest):.3g} times; it reached "
+        f"between steps {since} and {until} the raw curvature raised sharpness_ratio {times(by_hessian):.3g} times, "
+        f"v_hat and the learning rate changed it {times(by_rest):.3g} times; it reached "
         f"{highest.sharpness_ratio:.3g} at step {highest.step}."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stabletune.judgement.finding import Finding
-from stabletune.judgement.onset import FAR, Onset
+from stabletune.judgement.onset import FAR, Onset, times
 
 NAME = "stale preconditioner"
 RANK = 5
@@ -35,7 +35,7 @@ def find(onset: Onset) -> Finding | None:
         has_moved = (highest.sharpness_ratio or 0.0) > FAR_ABOVE
     else:
         has_moved = climb.by_hessian > math.log(HESSIAN_RATIO)
-        moved = f"{math.exp(climb.by_hessian):.3g} times between steps {climb.since} and {climb.until}"
+        moved = f"{times(climb.by_hessian):.3g} times between steps {climb.since} and {climb.until}"
         stayed = f", and the raw curvature changed it {moved}"
     if has_moved:
         return None

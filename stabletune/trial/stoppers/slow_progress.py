@@ -11,7 +11,7 @@ RANK = 3
 def verdict(history: History) -> Verdict | None:
     """Pruned when the trailing loss at a step of ``pace_limits`` is above the loss given there."""
     limit = dict(history.spec.pace_limits).get(history.step)
-    if limit is None or history.trailing_loss() <= limit:
+    if limit is None or not history.trailing_loss() > limit:
         return None
     return Verdict(
         "pruned",

@@ -54,6 +54,11 @@ def test_the_baseline_in_proof_runs_on_through_its_spikes():
     assert loss_spike.verdict(history_of([*calm(100), 6.0, 1.0], stops_on_spike=False)) is None
 
 
+@pytest.mark.parametrize(("loss", "limit"), [(1.0, math.nan), (math.nan, 1.0), (math.nan, math.nan)])
+def test_what_is_no_number_is_not_above_a_limit(loss, limit):
+    assert slow_progress.verdict(history_of([loss] * 20, pace_limits=((20, limit),))) is None
+
+
 def test_a_growing_oscillation_stops_the_trial_with_values_and_limits():
     verdict = imminent_spike.verdict(growing_oscillation())
     assert verdict.status == "stopped"
