@@ -109,8 +109,7 @@ class SearchStudy:
     def add_baseline(self) -> int:
         """Trial 0 with today's settings, which may lie outside the search space."""
         space = self._config.search_space
-        arguments = {WORKLOAD_ARGS + name: value for name, value in self._config.arguments().items()}
-        values = self._config.settings() | arguments
+        values = self._config.settings() | {WORKLOAD_ARGS + n: v for n, v in self._config.arguments().items()}
         return self._start(nearest_params(space, values), {OUTSIDE: not is_inside(space, values)})[0]
 
     def _start(
@@ -213,6 +212,13 @@ class SearchStudy:
         """The records of the finished trials, in order of number."""
         return [t.user_attrs[RECORD] for t in self.trials() if t.state.is_finished() and RECORD in t.user_attrs]
 
+    def record(self, number: int) -> dict[str, Any]:
+        """The record of a finished trial: with a journal the one that Optuna keeps, so that it is in memory once."""
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        record: dict[str, Any] = storage.get_trial(trial_id).user_attrs[RECORD]
+        return record
+
     def fresh_seed(self) -> int:
         """A seed that no run of this study has used; noted before it is used, so that a crash cannot repeat it."""
         return (self._config.seed + self._add_to("fresh_seeds_used", 1)) % 2**32
@@ -240,8 +246,7 @@ class SearchStudy:
 
     def attributes(self, prefix: str) -> list[Any]:
         """The attributes of the study whose names begin with ``prefix``, in order of name."""
-        found = self._attributes()
-        return [found[name] for name in sorted(found) if name.startswith(prefix)]
+        return [value for name, value in sorted(self._attributes().items()) if name.startswith(prefix)]
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute of the study."""

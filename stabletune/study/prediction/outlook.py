@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from stabletune.study.prediction.speed import Speed
 
 FORECAST_WEIGHT = 0.35
 REMEMBERED = 100
+AT_ONCE = 256
 SURE = 1e-3
 TIMES = 32
 WIDEST, NARROWEST = math.log(1e3), 0.05
@@ -50,9 +51,7 @@ class Outlook:
         .65 and .35. Both err, the model by what it has not seen and the forecast by workload, and their mean errs less
         than either (docs/search.md).
         """
-        if not runs:
-            return np.zeros(0)
-        return pooled(self.boundary.survival([run.place for run in runs]), [run.risk for run in runs])
+        return _in_parts(self._survival, runs)
 
     def values(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
         """The predicted value of the objective at the full horizon, for each one's settings; infinite if unknown.
@@ -61,7 +60,7 @@ class Outlook:
         """
         if self._config.objective.source == "eval":
             return np.array([math.inf if run.objective is None else run.objective for run in runs])
-        return self._predicted(runs)
+        return _in_parts(self._predicted, runs)
 
     def value_of(self, objective: float, run: Observation) -> float:
         """The value of an objective that a run of the full horizon has reached."""
@@ -146,8 +145,11 @@ class Outlook:
         ]
         return Speed(runs, schedule=schedule, full_steps=full_steps) if runs else None
 
+    def _survival(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
+        return pooled(self.boundary.survival([run.place for run in runs]), [run.risk for run in runs])
+
     def _predicted(self, runs: Sequence[Observation]) -> NDArray[np.float64]:
-        if self.speed is None or not runs:
+        if self.speed is None:
             return np.full(len(runs), math.inf)
         objective, full_steps = self._config.objective, self._config.budget.full_steps
         if objective.metric == "final_loss":
@@ -165,6 +167,14 @@ class Outlook:
         goal = math.log(max(target - run.loss_floor, LOWEST_SHARE * math.exp(run.log_initial)))
         reached = np.flatnonzero(curve <= goal)
         return math.log(times[reached[0]]) if reached.size else math.log(2.0 * full_steps) + float(curve[-1]) - goal
+
+
+def _in_parts(
+    predict: Callable[[Sequence[Observation]], NDArray[np.float64]], runs: Sequence[Observation]
+) -> NDArray[np.float64]:
+    """Predictions for runs, at most 256 at once: what a model computes of ten thousand takes hundreds of megabytes."""
+    parts = [predict(runs[start : start + AT_ONCE]) for start in range(0, len(runs), AT_ONCE)]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def pooled(survival: NDArray[np.float64], risks: Sequence[float | None]) -> NDArray[np.float64]:

@@ -189,7 +189,7 @@ class SearchPhase:
         if not self._study.tell(whole, attributes, worst=self._worst):
             self._study.add_abandoned_steps(attributes["row"]["steps"])
         elif trial.number not in self._settings:  # it is there where this is run again after a lost lock
-            self._take(attributes)
+            self._take(self._study.record(trial.number))
         self._open.pop(trial.number, None)
         self._study.show(trial.number, lambda: self._judged_last(attributes))
 

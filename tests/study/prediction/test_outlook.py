@@ -1,10 +1,11 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from stabletune.config import load_config
-from stabletune.study.prediction.outlook import Outlook, remembered
+from stabletune.study.prediction.outlook import AT_ONCE, Outlook, remembered
 from stabletune.study.prediction.pace import pace_limits
 from stabletune.study.prediction.stability_map import lr_margin, stability_map
 from tests.study.prediction.seen import power_law, run_of_law, seen
@@ -130,3 +131,34 @@ def test_the_map_shows_survival_falling_with_the_rate_and_the_margin_where_it_is
     assert lr_margin(config, outlook, seen(1e-3, (0.0, 0.5), risk=0.001)) == factor  # the forecast is of its own place
     share = math.log(factor) / math.log(100.0)
     assert outlook.boundary.survival([[share, 0.5]])[0] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("objective", ["{metric: final_loss}", "{metric: loss_auc}", "{source: eval}"])
+def test_ten_thousand_runs_are_predicted_in_parts_as_each_by_itself(write_config, objective):
+    config = config_of(write_config, *LONG, ("budget:", f"objective: {objective}\nbudget:"))
+    outlook = Outlook(config, runs_of_law())
+    runs = [both(run_of_law(share, 500, power_law)) for share in np.linspace(0.1, 0.9, 2 * AT_ONCE + 1)]
+    few = [runs[n] for n in (0, AT_ONCE - 1, AT_ONCE, 2 * AT_ONCE)]
+    values, survival = outlook.values(runs), outlook.survival(runs)
+    assert values.shape == survival.shape == (len(runs),)
+    np.testing.assert_allclose(values[[0, AT_ONCE - 1, AT_ONCE, -1]], outlook.values(few), rtol=1e-9)
+    np.testing.assert_allclose(survival[[0, AT_ONCE - 1, AT_ONCE, -1]], outlook.survival(few), rtol=1e-9)
+
+
+def test_predicting_many_runs_takes_no_memory_for_all_of_them_at_once(write_config):
+    config = config_of(write_config, *LONG, ("budget:", "objective: {metric: loss_auc}\nbudget:"))
+    outlook = Outlook(config, [both(run_of_law(share, 500, power_law)) for share in np.linspace(0.1, 0.9, 20)])
+    runs = outlook.trials * (AT_ONCE // 20 + 1)
+    outlook.values(runs)
+    of_a_part, of_many = peak(lambda: outlook.values(runs)), peak(lambda: outlook.values(runs * 5))
+    assert of_many < 1.5 * of_a_part
+
+
+def peak(action):
+    """The most that was allocated while it ran, in bytes."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

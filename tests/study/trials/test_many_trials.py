@@ -147,6 +147,15 @@ def test_a_trial_lists_no_study_and_is_appended_to_files_that_are_not_written_an
         assert len(path.read_bytes()) > len(content)
 
 
+def test_what_is_known_of_a_finished_trial_is_in_memory_once_for_driver_and_study(begin):
+    _, _, phase = begin(("trials: 6", "trials: 4"))
+    while not phase.is_over:
+        phase.on_result(made_up(phase.next_spec()))
+    stored = phase._study.records()
+    assert len(stored) == 4
+    assert all(known is record for known, record in zip(phase._finished, stored, strict=True))
+
+
 @pytest.mark.parametrize(("n_running", "n_failures"), [(1, 5), (40, 5), (80, 8)])
 def test_a_search_ends_once_five_trials_or_a_tenth_of_those_that_run_have_failed_in_a_row(begin, n_running, n_failures):
     _, _, phase = begin(MANY, CHEAP)
