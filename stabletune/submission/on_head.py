@@ -46,10 +46,7 @@ def run_step(step: str, job_id: str) -> str:
     Raises:
         ConfigError: there is no such step, or the id is none of ``stabletune submit``, as a path would be.
     """
-    if not _JOB_ID.fullmatch(job_id):
-        raise ConfigError(
-            f"job: must have an id like stabletune-NAME-1a2b3c4d, but got {job_id!r}. See `ray job list`."
-        )
+    refuse_foreign_id(job_id, "job")
     if step == "take-up":
         return take_up(job_id)
     if step == "hand-out":
@@ -57,10 +54,26 @@ def run_step(step: str, job_id: str) -> str:
     raise ConfigError(f"job: must be take-up or hand-out, but got {step!r}. `stabletune submit` calls both.")
 
 
+def refuse_foreign_id(job_id: str, where: str) -> None:
+    """Raise ConfigError for an id that is none of ``stabletune submit``, as a path would be."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise ConfigError(
+            f"{where}: must have an id like stabletune-NAME-1a2b3c4d, but got {job_id!r}. See `ray job list`."
+        )
+
+
 def take_up(job_id: str) -> str:
-    """Unpack the run that was sent with a job, its config made the one of this place; its budget stays what it was."""
+    """Unpack the run that was sent with a job, its config made the one of this place; its budget stays what it was.
+
+    A job that was here before its head was started anew has gone on with that run, and keeps what it has.
+    """
     folder = RunFolder(job_folder(job_id))
-    unpack_run(Path(run_name(job_id)), folder.path)
+    if not folder.exists():
+        part = folder.path.with_name(f"{job_id}.part")
+        for left_over in (part, folder.path):
+            shutil.rmtree(left_over, ignore_errors=True)
+        unpack_run(Path(run_name(job_id)), part)
+        os.replace(part, folder.path)
     config = load_config(config_name(job_id), output=folder.path)
     folder.write_config({**config.resolved(), "budget": folder.config()["budget"]})
     return f"going on with the run of {job_id}"
@@ -77,7 +90,7 @@ def hand_out(job_id: str) -> str:
     folder, archive = RunFolder(job_folder(job_id)), _logs() / f"stabletune-run-{job_id}.tar.gz"
     if folder.exists():
         with folder.claimed():
-            pack_run(folder.path, archive)
+            pack_run(folder.path.iterdir(), archive)
             shutil.rmtree(folder.path)
     parcel = Parcel()
     if archive.is_file():

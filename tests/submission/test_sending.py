@@ -48,7 +48,7 @@ def test_the_configs_folder_arrives_with_its_layout(tmp_path):
     write(tmp_path / "mine" / "source" / "workload.py", WORKLOAD)
     write(tmp_path / "mine" / "data" / "rows.txt", "1\n")
     found, files = sent(config, tmp_path)
-    assert files == {"job-1.yaml", "source/workload.py", "data/rows.txt"}
+    assert files == {"job-1.yaml", "config.yaml", "source/workload.py", "data/rows.txt"}
     assert found.workload.file == tmp_path / "elsewhere" / "source" / "workload.py"
     assert (found.resources.address, found.resources.cpus_per_trial) == ("auto", 2)
 
@@ -59,7 +59,7 @@ def test_the_output_folder_is_not_sent_with_the_configs(tmp_path):
     write(tmp_path / "mine" / "results" / "trials.csv", "trial\n")
     config.write_text(f"{config.read_text()}output: {config.parent / 'results'}\n")
     _, files = sent(config, tmp_path)
-    assert files == {"workload.py", "job-1.yaml"}
+    assert files == {"workload.py", "config.yaml", "job-1.yaml"}
 
 
 def test_an_output_folder_that_holds_the_config_too_keeps_back_only_what_a_search_writes(tmp_path):
@@ -69,7 +69,7 @@ def test_an_output_folder_that_holds_the_config_too_keeps_back_only_what_a_searc
     write(tmp_path / "mine" / "submission.json", "{}\n")
     config.write_text(f"{config.read_text()}output: {config.parent}\n")
     _, files = sent(config, tmp_path)
-    assert files == {"source/workload.py", "job-1.yaml"}
+    assert files == {"source/workload.py", "mine.yaml", "job-1.yaml"}
 
 
 def test_a_password_written_out_in_the_config_is_in_no_file_that_is_sent(tmp_path):
@@ -86,8 +86,10 @@ def test_a_workload_above_its_config_arrives_with_the_same_layout(tmp_path):
     config = write(tmp_path / "mine" / "configs" / "config.yaml", CONFIG.format(workload="../workload.py"))
     write(tmp_path / "mine" / "workload.py", WORKLOAD)
     found, files = sent(config, tmp_path)
-    assert files == {"workload.py", "job-1.yaml"}
+    assert files == {"workload.py", "configs/config.yaml", "job-1.yaml"}
     assert found.workload.file == tmp_path / "elsewhere" / "workload.py"
+    beside = load_config(tmp_path / "elsewhere" / "configs" / "config.yaml")
+    assert beside.workload.file == found.workload.file
 
 
 def test_a_workload_from_elsewhere_arrives_with_its_own_folder(tmp_path):
@@ -97,6 +99,28 @@ def test_a_workload_from_elsewhere_arrives_with_its_own_folder(tmp_path):
     found, files = sent(config, tmp_path)
     assert {"job-1-workload/workload.py", "job-1-workload/beside.py"} < files
     assert found.workload.file == tmp_path / "elsewhere" / "job-1-workload" / "workload.py"
+
+
+def test_a_workload_that_reads_its_config_finds_what_it_says_now(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload="workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    (tmp_path / "target").mkdir()
+    prepare(load_config(config, overrides=("budget.trials=7",)), "job-1", tmp_path / "target", None)
+    there = load_config(tmp_path / "target" / "config.yaml")
+    assert (there.budget.trials, there.workload.file) == (7, tmp_path / "target" / "workload.py")
+
+
+def test_a_run_to_go_on_with_takes_no_other_file_of_its_folder_along(tmp_path):
+    """A second config with a password, where the output folder holds the user's files too."""
+    config = write(tmp_path / "mine" / "mine.yaml", CONFIG.format(workload="workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    write(tmp_path / "mine" / ".env", "PASSWORD=hunter2\n")
+    config.write_text(f"{config.read_text()}output: {config.parent}\n")
+    run = RunFolder(config.parent)
+    run.create(load_config(config).resolved())
+    sent(config, tmp_path, run)
+    with tarfile.open(tmp_path / "elsewhere" / "job-1.tar.gz") as tar:
+        assert tar.getnames() == ["config.yaml", "trials"]
 
 
 def test_a_built_in_workload_needs_no_files(write_config, tmp_path):
@@ -125,7 +149,7 @@ def searched(write_config, tmp_path):
 
 def test_a_run_arrives_byte_for_byte(searched, tmp_path):
     _, run = searched
-    pack_run(run.path, tmp_path / "run.tar.gz")
+    pack_run(run.path.iterdir(), tmp_path / "run.tar.gz")
     unpack_run(tmp_path / "run.tar.gz", tmp_path / "there")
 
     def content(folder):
