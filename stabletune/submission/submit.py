@@ -19,13 +19,13 @@ from typing import Any
 import yaml
 
 from stabletune.config import Config, load_config
-from stabletune.errors import ConfigError, JobError, OutputFolderError, ResourceError, without_password
+from stabletune.errors import JobError, OutputFolderError, ResourceError, without_password
 from stabletune.results.store import RunFolder
 from stabletune.study.proof.outcome import StudyResult
 from stabletune.submission.fetching import fetch, result_of
 from stabletune.submission.head import Head, Job
 from stabletune.submission.note import Note, forget_note, read_note
-from stabletune.submission.on_head import JOBS, config_name, refuse_foreign_id
+from stabletune.submission.on_head import JOBS, config_name, refuse_difference, refuse_foreign_id
 from stabletune.submission.sending import prepare, refuse_what_stays_here, with_lessons
 
 CONFIG = "stabletune_config"
@@ -137,7 +137,7 @@ class _Submission:
         folder, config = self._folder, self._config
         goes_on = folder.exists()
         if goes_on:
-            _refuse_difference(config, folder.config(), f"{folder.path / 'config.yaml'}")
+            refuse_difference(config, folder.config(), f"{folder.path / 'config.yaml'}")
         if job_id is not None:
             self._show(
                 f"--resume: {self._head.address} knows of no job {job_id}; it is sent again, and goes on with what it "
@@ -153,7 +153,7 @@ class _Submission:
             run = folder if goes_on else with_lessons(config, Path(scratch) / "run")
             prepare(config, note.job_id, sent, run)
             note.write(folder.path)
-            command = _command(note.job_id, takes_up=run is not None, resume=resume)
+            command = _command(note.job_id, takes_up=run is not None or job_id is not None, resume=resume)
             metadata = {CONFIG: yaml.safe_dump(config.resolved())}
             try:
                 self._head.start(note.job_id, command, folder=sent, metadata=metadata)
@@ -211,7 +211,7 @@ class _Submission:
 
     def refuse_another_config(self, job: Job) -> None:
         """Raise ConfigError where the job searches with something else than this config."""
-        _refuse_difference(self._config, self._sent_config(job), f"that of job {job.job_id}")
+        refuse_difference(self._config, self._sent_config(job), f"that of job {job.job_id}")
 
     def _sent_config(self, job: Job) -> Mapping[str, Any]:
         written = job.metadata.get(CONFIG)
@@ -242,15 +242,6 @@ def _refuse_if_taken(folder: RunFolder, note: Note | None, job_id: str | None) -
         )
     if note is None or not note.goes_on:
         folder.refuse_if_taken()
-
-
-def _refuse_difference(config: Config, other: Mapping[str, Any], where: str) -> None:
-    differing = [key for key in config.difference(other) if key != "workload"]  # its hash is compared
-    if differing:
-        raise ConfigError(
-            f"--resume: only budget may differ from {where}, but got other values for {', '.join(differing)}. "
-            "Restore them, or start another search with --output."
-        )
 
 
 def _command(job_id: str, *, takes_up: bool, resume: bool) -> str:
