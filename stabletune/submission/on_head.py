@@ -74,16 +74,17 @@ def take_up(job_id: str) -> str:
         ConfigError: what it has is of another config.
     """
     folder, archive = RunFolder(job_folder(job_id)), Path(run_name(job_id))
-    if not folder.exists() and archive.exists():
+    config = load_config(config_name(job_id), output=folder.path)
+    if folder.exists():
+        refuse_difference(config, folder.config(), f"{folder.path / 'config.yaml'}")
+    elif archive.exists():
         part = folder.path.with_name(f"{job_id}.part")
         for left_over in (part, folder.path):
             shutil.rmtree(left_over, ignore_errors=True)
         unpack_run(archive, part)
         os.replace(part, folder.path)
-    if not folder.exists():
+    else:
         return f"{job_id} left nothing here to go on with"
-    config = load_config(config_name(job_id), output=folder.path)
-    refuse_difference(config, folder.config(), f"{folder.path / 'config.yaml'}")
     folder.write_config({**config.resolved(), "budget": folder.config()["budget"]})
     return f"going on with the run of {job_id}"
 

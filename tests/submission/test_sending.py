@@ -1,10 +1,14 @@
 """What a job is sent holds where it arrives: relative paths, files from elsewhere, an earlier run, its lessons."""
 
 import io
+import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 import textwrap
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +20,7 @@ from stabletune.results.store import RunFolder
 from stabletune.submission.archive import pack_run, unpack_run
 from stabletune.submission.sending import prepare, with_lessons
 
+ROOT = Path(__file__).resolve().parents[2]
 WORKLOAD = "def build(seed, device):\n    pass\n"
 CONFIG = """
     version: 1
@@ -178,6 +183,35 @@ def test_what_is_no_id_of_a_job_is_neither_packed_nor_deleted(tmp_path, step, jo
     assert asked.exit_code == 2
     assert "job: must have an id like stabletune-NAME-1a2b3c4d, but got" in asked.stderr
     assert kept.exists()
+
+
+def test_a_job_that_is_sent_again_keeps_what_it_has_and_refuses_another_config(searched, tmp_path):
+    """An older state of its run was sent along."""
+    config, run = searched
+    home, here = tmp_path / "home", tmp_path / "here"
+    there = home / ".stabletune" / "jobs" / "stabletune-mine-1"
+    shutil.copytree(run.path, there)
+    RunFolder(there).write_config(load_config(config, overrides=("resources.address=auto",)).resolved())
+    rows = RunFolder(there).trials.rows()
+    run.trials.rewrite(rows[:1])
+    here.mkdir()
+    prepare(load_config(config), "stabletune-mine-1", here, run)
+
+    def take_up():
+        command = [sys.executable, "-m", "stabletune.cli", "job", "take-up", "stabletune-mine-1"]
+        environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+
+    done = take_up()
+    assert done.stdout == "going on with the run of stabletune-mine-1\n", done.stderr
+    assert RunFolder(there).trials.rows() == rows
+    prepare(load_config(config, overrides=("seed=5",)), "stabletune-mine-1", here, None)
+    refused = take_up()
+    assert (refused.returncode, "but got other values for seed." in refused.stderr) == (2, True)
+    shutil.rmtree(there)
+    prepare(load_config(config), "stabletune-mine-1", here, run)
+    assert take_up().returncode == 0
+    assert (RunFolder(there).trials.rows(), RunFolder(there).config()["resources"]["address"]) == (rows[:1], "auto")
 
 
 def test_a_run_that_is_too_large_to_be_sent_is_refused(searched, tmp_path):
