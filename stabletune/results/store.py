@@ -88,12 +88,8 @@ class RunFolder:
         """Whether a search has been started here."""
         return (self.path / "config.yaml").is_file() and (self.path / "trials").is_dir()
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Claim the folder for a new search and write its resolved configuration.
-
-        Raises:
-            OutputFolderError: the folder already holds a search, or a file that one would overwrite.
-        """
+    def refuse_if_taken(self) -> None:
+        """Raise OutputFolderError if the folder already holds a search, or a file that one would overwrite."""
         taken = [name for name in FILES + PRODUCTS if (self.path / name).exists()]
         if taken:
             what = "another search" if self.exists() else f"{taken[0]}, which a search would overwrite"
@@ -102,6 +98,14 @@ class RunFolder:
                 f"output: the folder must not hold a search yet, but {self.path} holds {what}. "
                 f"{remedy} another folder with --output."
             )
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Claim the folder for a new search and write its resolved configuration.
+
+        Raises:
+            OutputFolderError: the folder already holds a search, or a file that one would overwrite.
+        """
+        self.refuse_if_taken()
         try:
             (self.path / "trials").mkdir(parents=True)
         except OSError as error:

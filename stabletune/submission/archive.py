@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from stabletune.errors import JobError
@@ -15,12 +16,12 @@ FASTEST = 1  # curves hardly shrink further, and runs of hundreds of MB are comm
 BLOCK = 2**20
 
 
-def pack_run(folder: Path, archive: Path) -> None:
-    """Write every file of ``folder`` to ``archive``, which is there as a whole or not at all."""
+def pack_run(parts: Iterable[Path], archive: Path) -> None:
+    """Write files and folders of a run to ``archive``, which is there as a whole or not at all."""
     part = archive.with_name(f"{archive.name}.{secrets.token_hex(4)}.part")
     try:
         with tarfile.open(part, "w:gz", compresslevel=FASTEST, dereference=True) as tar:
-            for path in sorted(folder.iterdir()):
+            for path in sorted(parts):
                 tar.add(path, arcname=path.name)
         os.replace(part, archive)
     finally:

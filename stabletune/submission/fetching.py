@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shlex
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from stabletune.submission.archive import sha256_of, unpack_run
 from stabletune.submission.head import Head, Job
 from stabletune.submission.note import Note
 from stabletune.submission.on_head import Parcel
+
+SCRATCH = ".fetched"  # in the folder itself, which may be a disk of its own
 
 
 def fetch(head: Head, job: Job, folder: RunFolder, config: Config, *, budget: Mapping[str, Any], note: Note) -> bool:
@@ -42,11 +44,16 @@ def fetch(head: Head, job: Job, folder: RunFolder, config: Config, *, budget: Ma
         JobError: the files did not arrive whole.
     """
     _refuse_if_taken(folder, note)
-    with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=f".{folder.path.name}-") as scratch:
-        archive = Path(scratch) / "run.tar.gz"
+    scratch = folder.path / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        archive = scratch / "run.tar.gz"
         if not _download(head, job, archive):
             return False
         move_in(archive, folder, {**config.resolved(), "budget": dict(budget)}, note)
+    finally:
+        shutil.rmtree(scratch)
     return True
 
 
@@ -108,7 +115,7 @@ def _hand_out(head: Head, job: Job) -> Parcel:
     ended = head.follow(delivery_id, written.append)
     text = "".join(written)
     lines = [line for line in text.splitlines() if line.startswith("{")]
-    if ended.status != "SUCCEEDED" or not lines:
+    if ended is None or ended.status != "SUCCEEDED" or not lines:
         raise JobError(
             f"job {job.job_id}: its results must be handed out by a second job, but that one gave:\n{text.rstrip()}"
         )

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,16 +17,17 @@ from stabletune.errors import ConfigError, JobError, ResourceError
 
 SECONDS_WITHOUT_ANSWER = 60.0
 SECONDS_BETWEEN_QUESTIONS = 0.5
-SECONDS_OF_A_DOWNLOAD = 24 * 3600
-BLOCK = 2**20
+SECONDS_OF_SILENCE = 300.0  # then the log is asked for anew: a connection that was cut quietly tells nobody
+SECONDS_AFTER_SILENCE = 5.0  # a log that cannot be read on is sent from its first line each time
+TRIES_AT_A_LOG = 3
 OVER = ("STOPPED", "SUCCEEDED", "FAILED")
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-ADDRESS = "RAY_API_SERVER_ADDRESS"
 NODE_LABEL = "ray.io/node-id"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,39 +56,27 @@ class Head:
     """
 
     def __init__(self, address: str) -> None:
-        if "@" in address:
-            raise ConfigError(
-                "--address: must be a URL without a user's name or password, but got one with @. Leave out what is "
-                "before the @. A head that asks for a token is given RAY_AUTH_TOKEN's, where RAY_AUTH_MODE=token."
-            )
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise ResourceError(
-                f"--address: must be the URL of a Ray head's dashboard, but got {address!r}. Example: http://HEAD:8265."
-            )
+        self.address = _checked(address).rstrip("/")
         try:
-            import aiohttp
-            import requests
             from ray.exceptions import AuthenticationError
-            from ray.job_submission import JobSubmissionClient
+
+            from stabletune.submission.client import FAILURES, Client
         except ModuleNotFoundError as error:
             raise ResourceError(
                 f"submit: {error.name} must be installed, but is not. pip install 'stabletune[cluster]'"
             ) from error
         for name in TALKATIVE:
             logging.getLogger(name).setLevel(logging.ERROR)
-        self.address = address.rstrip("/")
-        self._requests = requests
-        self._failures = (requests.RequestException, aiohttp.ClientError, ConnectionError, TimeoutError, RuntimeError)
+        self._failures = FAILURES
         try:
-            with _before_what_the_environment_names(self.address):
-                self._client: Any = JobSubmissionClient(self.address)
+            self._client = Client(self.address)
         except AuthenticationError as error:
             raise ResourceError(
                 f"--address: must be a Ray head's dashboard that lets you in, but {address!r} gave: "
                 f"{_line(error).partition(' Token auth')[0]}. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the "
                 "head's token where ~/.ray/auth_token does not hold it."
             ) from error
-        except self._failures as error:
+        except FAILURES as error:
             raise ResourceError(
                 f"--address: must be a Ray head's dashboard that answers, but {address!r} gave: {_line(error)} "
                 "Start one (`ray start --head --dashboard-host=0.0.0.0`), with ray[default] installed there."
@@ -102,117 +91,153 @@ class Head:
         metadata: Mapping[str, str] | None = None,
         node_id: str | None = None,
     ) -> None:
-        """Start ``command`` as a job, in a copy of ``folder`` if given, on the node if given."""
-        with self._refusals():
-            self._client.submit_job(
-                entrypoint=command,
-                submission_id=job_id,
-                runtime_env={} if folder is None else {"working_dir": str(folder)},
-                metadata=dict(metadata or {}),
-                entrypoint_label_selector=None if node_id is None else {NODE_LABEL: node_id},
-            )
+        """Start ``command`` as a job, in a copy of ``folder`` if given, on the node if given.
+
+        It is asked for again where the answer is lost: Ray takes an id once, so that no job starts twice.
+        """
+
+        def ask() -> None:
+            with self._refusals():
+                self._client.submit_job(
+                    entrypoint=command,
+                    submission_id=job_id,
+                    runtime_env={} if folder is None else {"working_dir": str(folder)},
+                    metadata=dict(metadata or {}),
+                    entrypoint_label_selector=None if node_id is None else {NODE_LABEL: node_id},
+                )
+
+        for is_last in (False, True):
+            try:
+                return ask()
+            except JobError:
+                if self.job(job_id) is not None:
+                    return
+                if is_last:
+                    raise
 
     def job(self, job_id: str) -> Job | None:
         """The job of that id; None where the cluster knows of none."""
         with self._refusals():
-            return self._job(job_id)
-
-    def follow(self, job_id: str, show: Callable[[str], None]) -> Job:
-        """Pass on what a job writes until it is over; a head that does not answer is asked again for a minute."""
-        shown = 0
-        answered_at = time.monotonic()
-
-        async def tail() -> None:
-            nonlocal shown, answered_at
-            passed = 0
-            async for text in self._client.tail_job_logs(job_id):
-                new = text[max(0, shown - passed) :]
-                passed += len(text)
-                answered_at = time.monotonic()
-                if new:
-                    shown += len(new)
-                    show(new)
-
-        while True:
             try:
-                asyncio.run(tail())
-                job = self._job(job_id)
-                answered_at = time.monotonic()
-            except self._failures as error:
-                if time.monotonic() - answered_at > SECONDS_WITHOUT_ANSWER:
-                    raise self._lost(error) from error
+                found = self._client.get_job_info(job_id)
+            except RuntimeError as error:
+                if "status code 404" in str(error):
+                    return None
+                raise
+            return Job(
+                job_id=job_id,
+                status=str(found.status.value),
+                exit_code=found.driver_exit_code,
+                node_id=found.driver_node_id,
+                metadata=found.metadata or {},
+                message=_printable(found.message or ""),
+            )
+
+    def follow(self, job_id: str, show: Callable[[str], None]) -> Job | None:
+        """Pass on what a job writes until it is over; a head that does not answer is asked again for a minute.
+
+        A log that cannot be read on (a proxy without web sockets, bytes that are no text) is left, not the job.
+
+        Returns:
+            The job; None where the head knows of it no more.
+        """
+        log = _Log(show)
+        n_failed, silent_since = 0, None
+        while True:
+            n_before = log.n_shown
+            try:
+                asyncio.run(self._read(job_id, log))
+                n_failed = 0
+            except JobError:
+                n_failed = 1 if log.n_shown > n_before else n_failed + 1
+            try:
+                job = self.job(job_id)
+                silent_since = None
+            except JobError:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > SECONDS_WITHOUT_ANSWER:
+                    raise
             else:
-                if job is None:
-                    raise JobError(f"job {job_id}: must be known to {self.address}, but is no more. It was deleted.")
-                if job.is_over:
+                if job is None or (job.is_over and (n_failed == 0 or n_failed >= TRIES_AT_A_LOG)):
                     return job
-            time.sleep(SECONDS_BETWEEN_QUESTIONS)
+                if n_failed == TRIES_AT_A_LOG:
+                    show(f"job {job_id}: its log cannot be read on; whether it is over is asked all the same.\n")
+            time.sleep(SECONDS_BETWEEN_QUESTIONS if log.n_shown > n_before else SECONDS_AFTER_SILENCE)
+
+    async def _read(self, job_id: str, log: _Log) -> None:
+        """Read a log to its end, or until it has been silent for so long that its connection may be none any more."""
+        log.begin()
+        async with contextlib.aclosing(self._texts(job_id)) as texts:
+            async for text in texts:
+                log.hear(text)
+
+    async def _texts(self, job_id: str) -> AsyncGenerator[str, None]:
+        with self._refusals():
+            pieces: Any = self._client.tail_job_logs(job_id)
+            async with contextlib.aclosing(pieces) as texts:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    while (text := await asyncio.wait_for(anext(texts, None), SECONDS_OF_SILENCE)) is not None:
+                        yield text
 
     def download(self, node_id: str, name: str, target: Path) -> None:
         """Write a file among the logs of a node to ``target``."""
-        wanted: dict[str, str | int] = {
-            "node_id": node_id,
-            "filename": name,
-            "lines": -1,
-            "timeout": SECONDS_OF_A_DOWNLOAD,
-        }
-        with (
-            self._refusals(),
-            self._requests.get(
-                f"{self.address}/api/v0/logs/file",
-                params=wanted,
-                headers=self._client._headers,
-                verify=self._client._verify,
-                stream=True,
-            ) as answer,
-            target.open("wb") as file,
-        ):
-            if not answer.ok:
-                raise RuntimeError(answer.text)
-            for block in answer.iter_content(BLOCK):
-                file.write(block)
-
-    def _job(self, job_id: str) -> Job | None:
-        try:
-            found = self._client.get_job_info(job_id)
-        except RuntimeError as error:
-            if "status code 404" in str(error):
-                return None
-            raise
-        return Job(
-            job_id=job_id,
-            status=str(found.status.value),
-            exit_code=found.driver_exit_code,
-            node_id=found.driver_node_id,
-            metadata=found.metadata or {},
-            message=found.message or "",
-        )
+        with self._refusals():
+            self._client.download(node_id, name, target)
 
     @contextlib.contextmanager
     def _refusals(self) -> Iterator[None]:
         try:
             yield
         except self._failures as error:
-            raise self._lost(error) from error
+            raise JobError(
+                f"{self.address}: the head of the cluster must answer as asked, but gave: {_line(error)}"
+            ) from error
 
-    def _lost(self, error: Exception) -> JobError:
-        return JobError(f"{self.address}: the head of the cluster must answer as asked, but gave: {_line(error)}")
+
+class _Log:
+    """Shows a log once, though each connection reads it from its first line."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self.n_shown = 0
+        self._n_heard = 0
+        self._show = show
+
+    def begin(self) -> None:
+        """A new connection reads from the first line."""
+        self._n_heard = 0
+
+    def hear(self, text: str) -> None:
+        """Show what of ``text`` is new, without what would command a terminal."""
+        new = text[max(0, self.n_shown - self._n_heard) :]
+        self._n_heard += len(text)
+        self.n_shown = max(self.n_shown, self._n_heard)
+        if new:
+            self._show(_printable(new))
 
 
-@contextlib.contextmanager
-def _before_what_the_environment_names(address: str) -> Iterator[None]:
-    """Ray's client would take RAY_API_SERVER_ADDRESS or RAY_ADDRESS in place of its argument."""
-    earlier = os.environ.get(ADDRESS)
-    os.environ[ADDRESS] = address
+def _checked(address: str) -> str:
+    if "@" in address:
+        raise ConfigError(
+            "--address: must be a URL without a user's name or password, but got one with @. Leave out what is "
+            "before the @. A head that asks for a token is given RAY_AUTH_TOKEN's, where RAY_AUTH_MODE=token."
+        )
     try:
-        yield
-    finally:
-        if earlier is None:
-            del os.environ[ADDRESS]
-        else:
-            os.environ[ADDRESS] = earlier
+        parts = urlsplit(address)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ResourceError(
+            f"--address: must be the URL of a Ray head's dashboard, but got {address!r}. Example: http://HEAD:8265."
+        )
+    return address
+
+
+def _printable(text: str) -> str:
+    """Control characters as text, but for ends of lines and tabs: what a cluster writes may not command a terminal."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _printable(" ".join(str(error).split())) or type(error).__name__
     return text if text.endswith(".") else f"{text}."

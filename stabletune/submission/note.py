@@ -50,7 +50,5 @@ def read_note(folder: Path) -> Note | None:
 
 
 def forget_note(folder: Path) -> None:
-    """Delete it, and the folder if it holds nothing else."""
+    """Delete it."""
     (folder / NAME).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -10,9 +10,11 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from stabletune.config import load_config
+from stabletune.config import Config, load_config
 from stabletune.errors import ConfigError
 from stabletune.results.store import RunFolder
 from stabletune.submission.archive import pack_run, sha256_of, unpack_run
@@ -46,10 +48,7 @@ def run_step(step: str, job_id: str) -> str:
     Raises:
         ConfigError: there is no such step, or the id is none of ``stabletune submit``, as a path would be.
     """
-    if not _JOB_ID.fullmatch(job_id):
-        raise ConfigError(
-            f"job: must have an id like stabletune-NAME-1a2b3c4d, but got {job_id!r}. See `ray job list`."
-        )
+    refuse_foreign_id(job_id, "job")
     if step == "take-up":
         return take_up(job_id)
     if step == "hand-out":
@@ -57,13 +56,47 @@ def run_step(step: str, job_id: str) -> str:
     raise ConfigError(f"job: must be take-up or hand-out, but got {step!r}. `stabletune submit` calls both.")
 
 
+def refuse_foreign_id(job_id: str, where: str) -> None:
+    """Raise ConfigError for an id that is none of ``stabletune submit``, as a path would be."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise ConfigError(
+            f"{where}: must have an id like stabletune-NAME-1a2b3c4d, but got {job_id!r}. See `ray job list`."
+        )
+
+
 def take_up(job_id: str) -> str:
-    """Unpack the run that was sent with a job, its config made the one of this place; its budget stays what it was."""
-    folder = RunFolder(job_folder(job_id))
-    unpack_run(Path(run_name(job_id)), folder.path)
+    """Put the run that was sent with a job where its search writes, its config made the one of this place.
+
+    A job that was here before its head was started anew has gone on with that run, and keeps what it has. Its budget
+    stays what it was.
+
+    Raises:
+        ConfigError: what it has is of another config.
+    """
+    folder, archive = RunFolder(job_folder(job_id)), Path(run_name(job_id))
     config = load_config(config_name(job_id), output=folder.path)
+    if folder.exists():
+        refuse_difference(config, folder.config(), f"{folder.path / 'config.yaml'}")
+    elif archive.exists():
+        part = folder.path.with_name(f"{job_id}.part")
+        for left_over in (part, folder.path):
+            shutil.rmtree(left_over, ignore_errors=True)
+        unpack_run(archive, part)
+        os.replace(part, folder.path)
+    else:
+        return f"{job_id} left nothing here to go on with"
     folder.write_config({**config.resolved(), "budget": folder.config()["budget"]})
     return f"going on with the run of {job_id}"
+
+
+def refuse_difference(config: Config, other: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError where a search may not go on with another config; the workload's file may lie elsewhere."""
+    differing = [key for key in config.difference(other) if key != "workload"]  # its hash is compared
+    if differing:
+        raise ConfigError(
+            f"--resume: only budget may differ from {where}, but got other values for {', '.join(differing)}. "
+            "Restore them, or start another search with --output."
+        )
 
 
 def hand_out(job_id: str) -> str:
@@ -77,7 +110,7 @@ def hand_out(job_id: str) -> str:
     folder, archive = RunFolder(job_folder(job_id)), _logs() / f"stabletune-run-{job_id}.tar.gz"
     if folder.exists():
         with folder.claimed():
-            pack_run(folder.path, archive)
+            pack_run(folder.path.iterdir(), archive)
             shutil.rmtree(folder.path)
     parcel = Parcel()
     if archive.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from stabletune.config import Config
@@ -31,7 +32,7 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
 
     The config's folder keeps its layout, so that relative paths in it hold. A workload's file outside of it is sent
     with its own folder. A built-in workload needs neither. The config file stays here: it may hold a password, which
-    the resolved config that is sent in its place does not.
+    the resolved config that is sent in its place, for the job and for workloads that read it, does not.
 
     Args:
         config: checked, as of this machine.
@@ -43,14 +44,14 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
         ResourceError: too much to send, or the workload's file is among what is left out.
     """
     is_built_in = config.workload.path is None and config.workload.module is None
-    data = {**config.resolved(), "output": f"runs/{config.name}"}
-    data["resources"] = {**data["resources"], "address": "auto"}
     root = config.path.parent
-    file = config.workload.file
+    file, place = config.workload.file, None
     if file is not None and root.is_relative_to(file.parent):
         root = file.parent
+    configs = [target / config_name(job_id)]
     if not is_built_in:
         pack(root, target, besides=[config.path, config.path.resolve(), *_written_to(config.output, root)])
+        configs.append(target / config.path.relative_to(root))
     if file is not None:
         if file.is_relative_to(root):
             place = target / file.relative_to(root)
@@ -62,11 +63,22 @@ def prepare(config: Config, job_id: str, target: Path, run: RunFolder | None) ->
                 f"workload: its file must be among what is sent, but {file} is left out by its name or by .rayignore. "
                 "Move it, or take it off that list."
             )
-        data["workload"] = f"{place.relative_to(target)}:{config.workload.function}"
-    (target / config_name(job_id)).write_text(as_yaml(data), encoding="utf-8")
+    for path in configs:
+        _write_config(config, path, place)
     if run is not None:
-        pack_run(run.path, target / run_name(job_id))
+        parts = (run.path / name for name in (*FILES, *PRODUCTS))
+        pack_run((part for part in parts if part.exists()), target / run_name(job_id))
     _refuse_too_much(target, job_id)
+
+
+def _write_config(config: Config, path: Path, workload: Path | None) -> None:
+    """The resolved config, as it reads on a cluster where it lies at ``path``."""
+    data = {**config.resolved(), "output": f"runs/{config.name}"}
+    data["resources"] = {**data["resources"], "address": "auto"}
+    if workload is not None:
+        data["workload"] = f"{os.path.relpath(workload, path.parent)}:{config.workload.function}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_yaml(data), encoding="utf-8")
 
 
 def _written_to(output: str, root: Path) -> list[Path]:

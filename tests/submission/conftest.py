@@ -2,9 +2,11 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,69 @@ def head(environment, ports, rays_folder):
     finally:
         process.terminate()
         process.wait()
+
+
+class Losing(BaseHTTPRequestHandler):
+    """Hands requests on to the head at ``server.head``, web sockets aside, and loses some that start a job.
+
+    Of the next ``requests_lost`` the request is lost, of the next ``answers_lost`` the answer; ``delayed`` ones come to
+    the head when the next one does, just before it.
+    """
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server = self.server
+        is_start = self.command == "POST" and self.path == "/api/jobs/"
+        server.n_starts += is_start
+        if is_start and server.requests_lost:
+            server.requests_lost -= 1
+            return
+        if is_start and server.delayed:
+            server.delayed -= 1
+            server.on_their_way.append(body)
+            return
+        for late in server.on_their_way if is_start else ():
+            self.hand_on(late)
+        status, content_type, content = self.hand_on(body)
+        if is_start and server.answers_lost:
+            server.answers_lost -= 1
+            return
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_GET
+
+    def hand_on(self, body):
+        kept = {
+            name: value for name, value in self.headers.items() if name.lower() in ("authorization", "content-type")
+        }
+        url = self.server.head + self.path
+        request = urllib.request.Request(url, data=body or None, headers=kept, method=self.command)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            return answer.status, answer.headers.get("Content-Type", "text/plain"), answer.read()
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def losing(head):
+    """A way to the head on which starts of jobs, or the answers to them, may be lost or late."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Losing) as server:
+        server.head, server.n_starts, server.on_their_way = head, 0, []
+        server.requests_lost = server.answers_lost = server.delayed = 0
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def wait_for(url, process, log):

@@ -20,7 +20,7 @@ def arrived(write_config, tmp_path):
     assert done.exit_code == 0
     (tmp_path / "scratch").mkdir()
     archive = tmp_path / "scratch" / "run.tar.gz"
-    pack_run(tmp_path / "far", archive)
+    pack_run((tmp_path / "far").iterdir(), archive)
     folder = RunFolder(tmp_path / "out")
     folder.path.mkdir()
     Note("stabletune-1", "http://head:8265", goes_on=False).write(folder.path)
@@ -39,7 +39,7 @@ def test_a_move_that_is_cut_off_before_the_end_is_done_again(arrived, tmp_path):
     in_the_way.mkdir()
     (tmp_path / "far" / in_the_way.name).touch()
     (in_the_way / "mine").touch()
-    pack_run(tmp_path / "far", archive)
+    pack_run((tmp_path / "far").iterdir(), archive)
     with pytest.raises(IsADirectoryError):
         move_in(archive, folder, config, read_note(folder.path))
     assert (folder.path / "trials").is_dir()

@@ -5,12 +5,15 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from stabletune.cli import app
+from stabletune.results.store import RunFolder
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -54,11 +57,78 @@ def test_an_address_holds_for_its_submission_alone(write_config):
     assert {name: os.environ.get(name) for name in before} == before
 
 
-@pytest.mark.parametrize("address", ["auto", "10.0.0.1:8265", "ray://10.0.0.1:10001"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("auto", "10.0.0.1:8265", "ray://10.0.0.1:10001"),
+        *("http://", "http://[::1", "http://head:8265/#/jobs", "http://head:8265/?view=jobs"),
+    ],
+)
 def test_an_address_must_be_a_url(write_config, address):
     found = submit(write_config(), address=address)
     assert found.exit_code == 2
     assert f"--address: must be the URL of a Ray head's dashboard, but got {address!r}." in found.stderr
+
+
+class Other(BaseHTTPRequestHandler):
+    """A server that is no Ray head: it answers all with ``server.answer``, a status and a text."""
+
+    def do_GET(self):
+        status, text = self.server.answer
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def other():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "<html>Welcome to nginx!</html>"),
+        (200, "{}"),
+        (200, "[]"),
+        (200, '{"ray_version": "new"}'),
+        (404, "not found"),
+        (500, "on fire"),
+        (401, "Unauthorized: Missing authentication token"),
+        (403, "Forbidden: Invalid authentication token"),
+    ],
+)
+def test_an_address_where_something_else_answers_is_refused_in_a_line(write_config, tmp_path, other, answer):
+    other.answer = answer
+    address = f"http://127.0.0.1:{other.server_port}"
+    found = submit(write_config(), "--output", tmp_path / "out", address=address)
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    assert f"--address: must be a Ray head's dashboard that answers, but '{address}' gave: " in found.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("job_id", ["", ".", "?x", "../..", "02000000"])
+def test_an_id_that_submit_gives_to_no_job_is_refused(write_config, job_id):
+    found = submit(write_config(), "--job", job_id)
+    assert found.exit_code == 2
+    assert f"--job: must have an id like stabletune-NAME-1a2b3c4d, but got {job_id!r}." in found.stderr
+
+
+def test_a_folder_in_which_another_process_works_is_refused(write_config, tmp_path):
+    """Two that submit into one folder at once would each forget the other's job."""
+    (tmp_path / "out").mkdir()
+    with RunFolder(tmp_path / "out").claimed():
+        found = submit(write_config(), "--output", tmp_path / "out")
+    assert found.exit_code == 2
+    assert f"{tmp_path / 'out'}: must be used by one process at a time, but another one works there." in found.stderr
 
 
 @pytest.mark.parametrize("address", ["http://me:hunter2@head:8265", "me:hunter2@head:8265", "https://hunter2@head"])

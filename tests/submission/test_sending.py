@@ -1,10 +1,14 @@
 """What a job is sent holds where it arrives: relative paths, files from elsewhere, an earlier run, its lessons."""
 
 import io
+import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 import textwrap
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +20,7 @@ from stabletune.results.store import RunFolder
 from stabletune.submission.archive import pack_run, unpack_run
 from stabletune.submission.sending import prepare, with_lessons
 
+ROOT = Path(__file__).resolve().parents[2]
 WORKLOAD = "def build(seed, device):\n    pass\n"
 CONFIG = """
     version: 1
@@ -48,7 +53,7 @@ def test_the_configs_folder_arrives_with_its_layout(tmp_path):
     write(tmp_path / "mine" / "source" / "workload.py", WORKLOAD)
     write(tmp_path / "mine" / "data" / "rows.txt", "1\n")
     found, files = sent(config, tmp_path)
-    assert files == {"job-1.yaml", "source/workload.py", "data/rows.txt"}
+    assert files == {"job-1.yaml", "config.yaml", "source/workload.py", "data/rows.txt"}
     assert found.workload.file == tmp_path / "elsewhere" / "source" / "workload.py"
     assert (found.resources.address, found.resources.cpus_per_trial) == ("auto", 2)
 
@@ -59,7 +64,7 @@ def test_the_output_folder_is_not_sent_with_the_configs(tmp_path):
     write(tmp_path / "mine" / "results" / "trials.csv", "trial\n")
     config.write_text(f"{config.read_text()}output: {config.parent / 'results'}\n")
     _, files = sent(config, tmp_path)
-    assert files == {"workload.py", "job-1.yaml"}
+    assert files == {"workload.py", "config.yaml", "job-1.yaml"}
 
 
 def test_an_output_folder_that_holds_the_config_too_keeps_back_only_what_a_search_writes(tmp_path):
@@ -69,7 +74,7 @@ def test_an_output_folder_that_holds_the_config_too_keeps_back_only_what_a_searc
     write(tmp_path / "mine" / "submission.json", "{}\n")
     config.write_text(f"{config.read_text()}output: {config.parent}\n")
     _, files = sent(config, tmp_path)
-    assert files == {"source/workload.py", "job-1.yaml"}
+    assert files == {"source/workload.py", "mine.yaml", "job-1.yaml"}
 
 
 def test_a_password_written_out_in_the_config_is_in_no_file_that_is_sent(tmp_path):
@@ -86,8 +91,10 @@ def test_a_workload_above_its_config_arrives_with_the_same_layout(tmp_path):
     config = write(tmp_path / "mine" / "configs" / "config.yaml", CONFIG.format(workload="../workload.py"))
     write(tmp_path / "mine" / "workload.py", WORKLOAD)
     found, files = sent(config, tmp_path)
-    assert files == {"workload.py", "job-1.yaml"}
+    assert files == {"workload.py", "configs/config.yaml", "job-1.yaml"}
     assert found.workload.file == tmp_path / "elsewhere" / "workload.py"
+    beside = load_config(tmp_path / "elsewhere" / "configs" / "config.yaml")
+    assert beside.workload.file == found.workload.file
 
 
 def test_a_workload_from_elsewhere_arrives_with_its_own_folder(tmp_path):
@@ -97,6 +104,28 @@ def test_a_workload_from_elsewhere_arrives_with_its_own_folder(tmp_path):
     found, files = sent(config, tmp_path)
     assert {"job-1-workload/workload.py", "job-1-workload/beside.py"} < files
     assert found.workload.file == tmp_path / "elsewhere" / "job-1-workload" / "workload.py"
+
+
+def test_a_workload_that_reads_its_config_finds_what_it_says_now(tmp_path):
+    config = write(tmp_path / "mine" / "config.yaml", CONFIG.format(workload="workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    (tmp_path / "target").mkdir()
+    prepare(load_config(config, overrides=("budget.trials=7",)), "job-1", tmp_path / "target", None)
+    there = load_config(tmp_path / "target" / "config.yaml")
+    assert (there.budget.trials, there.workload.file) == (7, tmp_path / "target" / "workload.py")
+
+
+def test_a_run_to_go_on_with_takes_no_other_file_of_its_folder_along(tmp_path):
+    """A second config with a password, where the output folder holds the user's files too."""
+    config = write(tmp_path / "mine" / "mine.yaml", CONFIG.format(workload="workload.py"))
+    write(tmp_path / "mine" / "workload.py", WORKLOAD)
+    write(tmp_path / "mine" / ".env", "PASSWORD=hunter2\n")
+    config.write_text(f"{config.read_text()}output: {config.parent}\n")
+    run = RunFolder(config.parent)
+    run.create(load_config(config).resolved())
+    sent(config, tmp_path, run)
+    with tarfile.open(tmp_path / "elsewhere" / "job-1.tar.gz") as tar:
+        assert tar.getnames() == ["config.yaml", "trials"]
 
 
 def test_a_built_in_workload_needs_no_files(write_config, tmp_path):
@@ -125,7 +154,7 @@ def searched(write_config, tmp_path):
 
 def test_a_run_arrives_byte_for_byte(searched, tmp_path):
     _, run = searched
-    pack_run(run.path, tmp_path / "run.tar.gz")
+    pack_run(run.path.iterdir(), tmp_path / "run.tar.gz")
     unpack_run(tmp_path / "run.tar.gz", tmp_path / "there")
 
     def content(folder):
@@ -154,6 +183,35 @@ def test_what_is_no_id_of_a_job_is_neither_packed_nor_deleted(tmp_path, step, jo
     assert asked.exit_code == 2
     assert "job: must have an id like stabletune-NAME-1a2b3c4d, but got" in asked.stderr
     assert kept.exists()
+
+
+def test_a_job_that_is_sent_again_keeps_what_it_has_and_refuses_another_config(searched, tmp_path):
+    """An older state of its run was sent along."""
+    config, run = searched
+    home, here = tmp_path / "home", tmp_path / "here"
+    there = home / ".stabletune" / "jobs" / "stabletune-mine-1"
+    shutil.copytree(run.path, there)
+    RunFolder(there).write_config(load_config(config, overrides=("resources.address=auto",)).resolved())
+    rows = RunFolder(there).trials.rows()
+    run.trials.rewrite(rows[:1])
+    here.mkdir()
+    prepare(load_config(config), "stabletune-mine-1", here, run)
+
+    def take_up():
+        command = [sys.executable, "-m", "stabletune.cli", "job", "take-up", "stabletune-mine-1"]
+        environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+
+    done = take_up()
+    assert done.stdout == "going on with the run of stabletune-mine-1\n", done.stderr
+    assert RunFolder(there).trials.rows() == rows
+    prepare(load_config(config, overrides=("seed=5",)), "stabletune-mine-1", here, None)
+    refused = take_up()
+    assert (refused.returncode, "but got other values for seed." in refused.stderr) == (2, True)
+    shutil.rmtree(there)
+    prepare(load_config(config), "stabletune-mine-1", here, run)
+    assert take_up().returncode == 0
+    assert (RunFolder(there).trials.rows(), RunFolder(there).config()["resources"]["address"]) == (rows[:1], "auto")
 
 
 def test_a_run_that_is_too_large_to_be_sent_is_refused(searched, tmp_path):

@@ -8,10 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import urllib.error
+import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -106,52 +104,6 @@ def submit(head, environment, project):
         return SimpleNamespace(code=process.returncode, stdout=stdout, stderr=above + stderr)
 
     return run
-
-
-class Losing(BaseHTTPRequestHandler):
-    """Hands requests on to the head at ``server.head``; the answer to one that starts a job is lost on the way.
-
-    With ``server.loses_requests`` the request is lost as well.
-    """
-
-    def do_GET(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        starts = self.command == "POST" and self.path == "/api/jobs/"
-        if starts and self.server.loses_requests:
-            return
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
-        url = self.server.head + self.path
-        request = urllib.request.Request(url, data=body or None, headers=headers, method=self.command)
-        try:
-            answer = urllib.request.urlopen(request)
-        except urllib.error.HTTPError as error:
-            answer = error
-        with answer:
-            content = answer.read()
-        if starts:
-            return
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_POST = do_PUT = do_GET
-
-    def log_message(self, *words):
-        pass
-
-
-@pytest.fixture
-def losing(head):
-    """A way to the head on which answers to starts are lost."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Losing) as server:
-        server.head, server.loses_requests = head, False
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def rows_of(folder):
@@ -296,28 +248,60 @@ def test_a_job_that_ends_with_2_in_the_midst_of_a_search_leaves_what_it_has_done
     assert [row["trial"] for row in rows_of(project / "obstructed")] == ["0", "1"]
 
 
-def test_a_job_that_may_have_started_is_not_forgotten(submit, losing, project):
+def test_a_job_whose_start_is_not_answered_is_followed_to_its_end_all_the_same(submit, losing, project, story):
+    """On a way without web sockets, on which no log can be read."""
+    losing.answers_lost = 1
+    ended = submit("config.yaml", "--output", "found", address=f"http://127.0.0.1:{losing.server_port}")
+    assert ended.code == 0, ended.stderr
+    assert "its log cannot be read on; whether it is over is asked all the same." in ended.stderr
+    assert len(rows_of(project / "found")) == 4
+    assert losing.n_starts == 2  # of the search, and of what hands its results out
+
+
+def test_a_job_that_may_have_started_is_asked_for_again_under_its_name(submit, losing, project):
     """Its study is in a database that nobody answers for."""
     study = ("--set", "storage=postgresql+psycopg://me@127.0.0.1:9/none")
-    address = f"http://127.0.0.1:{losing.server_port}"
-    lost = submit("config.yaml", "--output", "lost", *study, address=address)
+    losing.requests_lost = 2
+    lost = submit("config.yaml", "--output", "lost", *study, address=f"http://127.0.0.1:{losing.server_port}")
     assert lost.code == 1
     job = json.loads((project / "lost" / "submission.json").read_text())["job_id"]
-    assert f"job {job} may have started all the same. To follow it again" in lost.stderr
+    assert "the head of the cluster must answer as asked, but gave:" in lost.stderr
+    assert f"job {job} may have started all the same. To follow it and fetch its results" in lost.stderr
 
     def press_ctrl_c(process, above):
         process.send_signal(signal.SIGINT)
 
-    back = submit("config.yaml", "--output", "lost", *study, "--resume", until=r"job \S+ at", then=press_ctrl_c)
+    address = f"http://127.0.0.1:{losing.server_port}"
+    back = submit(
+        "config.yaml", "--output", "lost", *study, "--resume", until=r"job \S+ at", then=press_ctrl_c, address=address
+    )
+    assert f"knows of no job {job}; it is sent again" in back.stderr
     assert job_in(back.stderr) == job
 
 
-def test_a_job_that_the_head_knows_nothing_of_is_forgotten(submit, losing, project):
-    losing.loses_requests = True
-    lost = submit("config.yaml", "--output", "forgotten", address=f"http://127.0.0.1:{losing.server_port}")
-    assert lost.code == 1
-    assert "the head of the cluster must answer as asked, but gave:" in lost.stderr
-    assert not (project / "forgotten").exists()
+def test_a_job_that_the_head_forgot_goes_on_with_what_it_left_there(submit, head, story, project):
+    """As with a head that is started anew."""
+
+    def stop_and_forget(process, above):
+        from ray.job_submission import JobSubmissionClient
+
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        client = JobSubmissionClient(head)
+        client.stop_job(job_in(above))
+        while str(client.get_job_status(job_in(above))) != "STOPPED":
+            time.sleep(0.2)
+        client.delete_job(job_in(above))
+
+    left = submit("config.yaml", "--output", "again", until=r"\n0: lr", then=stop_and_forget)
+    ended = submit("config.yaml", "--output", "again", "--resume", "--json")
+    job = job_in(left.stderr)
+    assert (left.code, ended.code) == (130, 0), ended.stderr
+    assert f"knows of no job {job}; it is sent again" in ended.stderr
+    log = ended.stderr.split("it is sent again")[1]
+    assert job_in(log) == job
+    assert re.search(r"search: 4 trials, [1-3] of them done before", log), log
+    assert len(rows_of(project / "again")) == 4
 
 
 @pytest.mark.skipif(find_initdb() is None, reason="PostgreSQL is not installed")
