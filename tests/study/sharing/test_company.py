@@ -24,8 +24,8 @@ class Beating:
 
     def beat(self, *, has_left=False):
         self._beats += 1
-        entry = {"number": 1, "beats": self._beats, "has_left": has_left, "runs": []}
-        self._study.set_user_attr(f"driver:{self._name}", entry)
+        self._study.set_user_attr(f"driver:{self._name}", {"number": 1, "has_left": has_left, "runs": []})
+        self._study.set_user_attr(f"beats_of_driver:{self._name}", self._beats)
 
 
 @pytest.fixture
@@ -113,12 +113,11 @@ def test_a_result_of_a_trial_that_another_driver_took_over_is_not_stored(open_st
     its.take_up(number)
     spec = trial_spec(load_config(its._config.path), number, {})
     result = TrialResult(spec=spec, status="failed", reason="for the test", losses=[])
-    assert mine.tell(result, {"row": {}}, worst=None) is False
+    assert mine.tell(result, {"row": {"steps": 7}}, worst=None) is False
     assert mine.records() == []
-    assert its.tell(result, {"row": {}}, worst=None) is True
-    assert mine.records() == [{"row": {}}]
-    assert its.tell(result, {"row": {}}, worst=None) is True  # told again, as after a connection that broke
-    assert mine.records() == [{"row": {}}]
+    assert its.tell(result, {"row": {"steps": 9}}, worst=None) is True
+    assert mine.records() == [{"row": {"steps": 9}}]
+    assert mine.abandoned_steps == 7
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2", "cmaes"])
