@@ -27,7 +27,13 @@ SECONDS_BETWEEN_TRIES = 1.0
 MARK = "last_change:"
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
 _DIES_WITH_ITS_DRIVER = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
-_FOR_LIBPQ = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_FOR_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # of what was sent and not acknowledged, which keepalives do not watch
+}
 
 T = TypeVar("T")
 
@@ -71,7 +77,12 @@ class SharedDatabase:
     """
 
     def __init__(self, url: str, shown: str, name: str, *, patience: float = SECONDS_TO_COME_BACK) -> None:
-        self._engine = create_engine(url, connect_args=connect_args(url), pool_size=1)
+        self._engine = create_engine(
+            url,
+            connect_args=connect_args(url),
+            pool_size=1,
+            isolation_level="READ COMMITTED",  # any other would show an action the study as it was before it waited
+        )
         self._url, self._shown, self._patience = url, shown, patience
         self._key = int.from_bytes(hashlib.sha256(f"stabletune {name}".encode()).digest()[:8], "big", signed=True)
         self._here = _OfThread()
