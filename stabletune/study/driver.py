@@ -50,8 +50,10 @@ class Driver:
     @property
     def is_over(self) -> bool:
         """Whether the proof has ended, time is up, or an error ended it all."""
-        with self._kept_error():
-            return self._has_come_to_its_end()
+        if self._error is None and not self._is_out_of_time:
+            with self._kept_error():
+                self._enter_proof_if_due()
+                return self._proof is not None and self._proof.is_over
         return True
 
     def next_spec(self) -> TrialSpec | None:
@@ -68,18 +70,8 @@ class Driver:
         return None
 
     def _ask(self) -> TrialSpec | None:
-        taken: TrialSpec | None = None
-
-        def look_and_take() -> TrialSpec | None:
-            nonlocal taken  # run again after a lost lock it must not take a second one
-            if self._study.drivers is not None:
-                self._phase.refresh()
-            if taken is None and not self._has_come_to_its_end():
-                taken = self._phase.next_spec()
-            return taken
-
         with self._kept_error():
-            spec = self._study.exclusively(look_and_take)
+            spec = self._phase.next_spec()
             if spec is None and self._study.drivers is not None:
                 self._asked_in_vain_at = time.monotonic()
             return spec
@@ -214,13 +206,6 @@ class Driver:
     @property
     def _phase(self) -> SearchPhase | ConfirmationPhase:
         return self._proof or self._search
-
-    def _has_come_to_its_end(self) -> bool:
-        """``is_over``, which keeps no error: under the lock a broken connection must reach what runs it again."""
-        if self._error is not None or self._is_out_of_time:
-            return True
-        self._enter_proof_if_due()
-        return self._proof is not None and self._proof.is_over
 
     def _enter_proof_if_due(self) -> None:
         if self._proof is None and self._search.is_over:

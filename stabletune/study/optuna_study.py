@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,14 +56,17 @@ class SearchStudy:
             self.drivers = Drivers(self.study, driver)
         # A sampler that begins with the seed of an earlier one, or of another driver's, would propose the same values.
         n_trials = len(self.trials())
-        n_before = self.exclusively(self.drivers.join) if self.drivers else 0
+        n_before = 0
+        if self.drivers is not None:
+            n_before = self.exclusively(self.drivers.join)
+            self.drivers.beat_on()
         self.has_joined = n_before > 0
         seed = (config.seed + n_trials + n_before * BETWEEN_SEEDS_OF_DRIVERS) % 2**32
         self._judging = load_judging_sampler(config.sampler, seed)
         self.study.sampler = load_sampler("random" if self._judging else config.sampler, seed)
 
     def exclusively(self, action: Callable[[], T]) -> T:
-        """Run what reads and changes the study while no other driver does; see ``SharedDatabase`` for repeats."""
+        """Run what reads and changes the study while no other driver does, perhaps twice; see ``SharedDatabase``."""
         return self._access.exclusively(action)
 
     def leave(self) -> None:
@@ -171,22 +174,29 @@ class SearchStudy:
     def tell(self, result: TrialResult, record: Mapping[str, Any], *, worst: float | None) -> bool:
         """Store a finished trial: its record first, so that a finished trial is always a whole one.
 
-        False where another driver has taken the trial over, because it heard nothing from this one: nothing is stored.
+        False where another driver has taken the trial over, because it heard nothing from this one: only its steps are
+        counted, as abandoned.
         """
         number = result.spec.number
-        is_own, is_told = self._standing(number)
-        if is_own and not is_told:
+
+        def store() -> bool:
+            if self.taken_over([number]):
+                self.add_abandoned_steps(record["row"]["steps"])
+                return False
             self._running[number].set_user_attr(RECORD, dict(record))
             self._finish(result, worst=worst)
+            return True
+
+        is_own = self.exclusively(store)
         self._running.pop(number, None)
         return is_own
 
-    def _standing(self, number: int) -> tuple[bool, bool]:
-        """Whether a trial is this driver's still, and whether it has been told, as in an action that is run again."""
-        if self.drivers is None:
-            return True, False
-        frozen = self.trials()[number]
-        return frozen.user_attrs.get(DRIVER) == self.drivers.own, frozen.state.is_finished()
+    def taken_over(self, held: Collection[int]) -> list[int]:
+        """Which of these trials, which this driver holds, have become another one's."""
+        if self.drivers is None or not held:
+            return []
+        trials = self.trials()
+        return [number for number in held if trials[number].user_attrs.get(DRIVER) != self.drivers.own]
 
     def _finish(self, result: TrialResult, *, worst: float | None) -> None:
         """Tell the outcome; of a trial whose true values lie outside the space the sampler must not learn."""

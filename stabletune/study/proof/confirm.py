@@ -112,6 +112,18 @@ class ConfirmationPhase:
 
     def next_spec(self) -> TrialSpec | None:
         """The baseline's first run, else what the plan wants, else the baseline on the likely winner's seeds."""
+        spec = self._study.exclusively(self._choose)
+        if spec is None:
+            return None
+        self._running.append(spec)
+        if spec.purpose == "confirmation" and spec.number not in self.sent:
+            self.sent.append(spec.number)
+        self._listener.on_start(spec)
+        return spec
+
+    def _choose(self) -> TrialSpec | None:
+        if self._study.drivers is not None:
+            self.refresh()
         is_mark_under_way = any(run.purpose == "baseline" for run in self._under_way)
         if self._candidates and self._mark is None and not is_mark_under_way:
             seed = self._interrupted(BASELINE, "baseline")
@@ -122,8 +134,6 @@ class ConfirmationPhase:
             under_way = [r for r in self._under_way if r.number == number and r.purpose == "confirmation"]
             if len(plan.wanted.runs) + len(under_way) < plan.n_runs:
                 is_last = len(plan.wanted.runs) + len(under_way) == self._config.budget.confirm_seeds - 1
-                if number not in self.sent:
-                    self.sent.append(number)
                 return self._start(number, "confirmation", self._seed_for(number, is_last=is_last))
         leader = plan.winner or plan.wanted
         if leader is None or len(leader.runs) < min(LIKELY_TO_HOLD, leader.n_seeds):
@@ -249,12 +259,12 @@ class ConfirmationPhase:
     def _end(self, spec: TrialSpec) -> None:
         """Take a run off the list; specs that crossed a process border are told by what names them."""
         key = (spec.number, spec.purpose, spec.seed)
-        self._run_these([other for other in self._running if (other.number, other.purpose, other.seed) != key])
+        self._running = [other for other in self._running if (other.number, other.purpose, other.seed) != key]
+        self._tell_others(self._running)
 
-    def _run_these(self, specs: list[TrialSpec]) -> None:
+    def _tell_others(self, specs: list[TrialSpec]) -> None:
         if self._study.drivers is not None:
             self._study.drivers.note_runs([Run(s.number, s.purpose, s.seed, s.full_steps)._asdict() for s in specs])
-        self._running = specs
 
     def _keep(self, result: TrialResult, run: ProofRun | None) -> None:
         """Store a run and its row with the study, each under a name of its own, and take the run off the list."""
@@ -280,6 +290,5 @@ class ConfirmationPhase:
         if budget.checkpoint_minutes is not None:
             path = str(self._folder.checkpoint_path(number, purpose, seed, budget.full_steps))
         spec = trial_spec(self._config, number, values, purpose=purpose, seed=seed, checkpoint=path)
-        self._run_these([*self._running, spec])
-        self._listener.on_start(spec)
+        self._tell_others([*self._running, spec])
         return spec

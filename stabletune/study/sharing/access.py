@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
+import threading
 import time
+import uuid
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote, unquote_plus
 
+import optuna
 from optuna.exceptions import StorageInternalError
-from sqlalchemy import Connection, create_engine, text
+from optuna.storages import RDBStorage
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from stabletune.errors import StorageError, passwords_in
 
 SECONDS_TO_COME_BACK = 60.0
 SECONDS_BETWEEN_TRIES = 1.0
+MARK = "last_change:"
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
 _DIES_WITH_ITS_DRIVER = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
-_FOR_LIBPQ = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_FOR_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # of what was sent and not acknowledged, which keepalives do not watch
+}
 
 T = TypeVar("T")
 
@@ -48,12 +62,12 @@ class Alone:
 
 
 class SharedDatabase:
-    """The access to a study in a PostgreSQL database, under a lock that the server frees when a driver dies.
+    """The access to a study in a PostgreSQL database: an action is one transaction, under a lock that ends with it.
 
-    A connection that breaks takes the lock with it, so the whole action is run again, even where that shows only once
-    it is done: one must come out the same if a part of it, or all, has happened already. The server takes the lock
-    from a driver that has held it for a minute, so an action must be over by then. Connections are not tested before
-    use: one that broke unnoticed would be replaced in the middle of an action, without the lock.
+    So an action happens whole or not at all, and while it has the lock: where its connection breaks the server undoes
+    it, frees the lock, and it is run again. What it changes outside of the database it must be able to change twice.
+    A commit that was not answered is looked up by a mark that it would have left. The server ends an action that has
+    not come back to it for a minute.
 
     Args:
         url: of the database.
@@ -63,24 +77,54 @@ class SharedDatabase:
     """
 
     def __init__(self, url: str, shown: str, name: str, *, patience: float = SECONDS_TO_COME_BACK) -> None:
-        self._engine = create_engine(url, connect_args=connect_args(url), pool_size=1)
+        self._engine = create_engine(
+            url,
+            connect_args=connect_args(url),
+            pool_size=1,
+            isolation_level="READ COMMITTED",  # any other would show an action the study as it was before it waited
+        )
         self._url, self._shown, self._patience = url, shown, patience
         self._key = int.from_bytes(hashlib.sha256(f"stabletune {name}".encode()).digest()[:8], "big", signed=True)
-        self._is_held = self._has_answered = self.is_lost = False
+        self._here = _OfThread()
+        self._storage: RDBStorage | None = None
+        self._study: optuna.Study | None = None
+        self._marks = (f"{MARK}{uuid.uuid4().hex}", itertools.count())
+        self._has_answered = self.is_lost = False
+
+    def open_storage(self) -> RDBStorage:
+        """The storage of its studies: what the thread of an action does with it is a part of the action."""
+        here = self._here
+
+        class Joining(Session):
+            def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
+                return here.connection or super().get_bind(*args, **kwargs)
+
+        storage = open_database(self._url)
+        sessions: sessionmaker[Any] = sessionmaker(
+            storage.engine, class_=Joining, join_transaction_mode="create_savepoint"
+        )
+        storage.scoped_session = scoped_session(sessions)
+        self._storage = storage
+        return storage
+
+    def leave_marks_in(self, study: optuna.Study) -> None:
+        """Tell which study the actions are of, as soon as it is known."""
+        self._study = study
 
     def exclusively(self, action: Callable[[], T]) -> T:
-        """See ``Access``; called from one thread.
+        """See ``Access``.
 
         Raises:
             StorageError: the server has not come back in time, or refused what was stored. A database that has
                 never answered raises what its client raised.
         """
-        if self._is_held:
+        if self._here.connection is not None:
             return action()
+        attempt = _Attempt(action)
         lost_at: float | None = None
         while True:
             try:
-                return self._once(action)
+                return self._make(attempt)
             except DATABASE_ERRORS as error:
                 if not self._has_answered:
                     raise
@@ -95,25 +139,58 @@ class SharedDatabase:
                     ) from error
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
-    def _once(self, action: Callable[[], T]) -> T:
-        connection = self._engine.connect()
+    def _make(self, attempt: _Attempt[T]) -> T:
         try:
-            connection.execute(text(_DIES_WITH_ITS_DRIVER))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
-            self._is_held = self._has_answered = True
-            result = action()
-            connection.execute(text("SELECT 1"))  # a lock that was lost meanwhile kept nobody out
-            return result
-        finally:
-            self._is_held = False
-            self._let_go(connection)
+            with self._engine.connect() as connection:
+                connection.execute(text(_DIES_WITH_ITS_DRIVER))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
+                self._has_answered = True
+                self._here.connection = connection
+                try:
+                    if attempt.mark is None or not self._has_left(attempt.mark):
+                        attempt.result = attempt.action()
+                        attempt.mark = self._leave_mark(connection)
+                finally:
+                    self._here.connection = None
+                connection.commit()
+                return attempt.result
+        except BaseException:
+            if self._study is not None:  # what it has read may have been undone
+                self._study._storage = optuna.storages.get_storage(self._storage)
+            raise
 
-    def _let_go(self, connection: Connection) -> None:
-        """Free the lock; a connection that broke has done so, and what was done under it is done."""
-        try:
-            connection.close()
-        except DATABASE_ERRORS:
-            self._engine.dispose()
+    def _leave_mark(self, connection: Connection) -> int | None:
+        """Mark what is about to be committed, if the action has changed anything; None where there is no mark."""
+        if self._study is None or connection.scalar(text("SELECT txid_current_if_assigned()")) is None:
+            return None
+        name, numbers = self._marks
+        mark = next(numbers)
+        with contextlib.suppress(KeyError):  # a study that the action has deleted
+            self._study.set_user_attr(name, mark)
+        return mark
+
+    def _has_left(self, mark: int) -> bool:
+        return self._study is not None and self._study.user_attrs.get(self._marks[0]) == mark
+
+
+class _OfThread(threading.local):
+    connection: Connection | None = None
+
+
+class _Attempt(Generic[T]):
+    """An action, and what it came to when it was run last: a result and a mark in the database."""
+
+    result: T
+
+    def __init__(self, action: Callable[[], T]) -> None:
+        self.action = action
+        self.mark: int | None = None
+
+
+def open_database(url: str) -> RDBStorage:
+    """Optuna's storage in a database, whose tables it makes where they are missing."""
+    template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in the version of its schema
+    return RDBStorage(template, engine_kwargs={"connect_args": connect_args(url)})
 
 
 def connect_args(url: str) -> dict[str, Any]:
@@ -136,4 +213,4 @@ def reason(error: BaseException, url: str) -> str:
 
 def _is_of_the_connection(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return isinstance(cause, (OperationalError, InterfaceError))
+    return isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError))

@@ -17,7 +17,7 @@ from stabletune.study.sharing.access import DATABASE_ERRORS
 
 SECONDS_BETWEEN_BEATS = 5.0
 SECONDS_OF_GRACE = 30.0
-PREFIX = "driver:"
+DRIVER, BEATS = "driver:", "beats_of_driver:"
 
 
 class Drivers:
@@ -32,21 +32,25 @@ class Drivers:
         self.own = own
         self._study = study
         self._entry: dict[str, Any] = {}
-        self._entry_lock = threading.Lock()
+        self._n_beats = 0
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = -SECONDS_OF_GRACE
         self._has_left = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_left, name="stabletune-driver", daemon=True)
 
     def join(self) -> int:
-        """Sign on and begin to beat; the number of this driver among all there ever were, from 0."""
+        """Sign on; the number of this driver among all there ever were, from 0."""
         known = self._entries()
         earlier = known.get(self.own, {"number": len(known), "beats": 0})
-        self._write(**{**earlier, "beats": earlier["beats"] + 1, "has_left": False, "runs": []})
+        self._write(number=earlier["number"], has_left=False, runs=[])
+        self._n_beats = earlier["beats"]
+        self._beat()
         self.look(time.monotonic())
-        if not self._thread.is_alive():
-            self._thread.start()
         return int(self._entry["number"])
+
+    def beat_on(self) -> None:
+        """Begin to beat, once it is certain that this driver has signed on."""
+        self._thread.start()
 
     def sign_off(self) -> None:
         """Say that this driver beats no more, so that the others need not wait to find out; what it left is theirs."""
@@ -60,8 +64,7 @@ class Drivers:
 
     def note_runs(self, runs: list[dict[str, Any]]) -> None:
         """Tell the others which proof runs this driver is at."""
-        if runs != self._entry["runs"]:
-            self._write(runs=runs)
+        self._write(runs=runs)
 
     def runs_elsewhere(self) -> list[dict[str, Any]]:
         """The proof runs that other living drivers are at."""
@@ -90,18 +93,22 @@ class Drivers:
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         attributes = self._study.user_attrs
-        return {name.removeprefix(PREFIX): entry for name, entry in attributes.items() if name.startswith(PREFIX)}
+        names = [name.removeprefix(DRIVER) for name in attributes if name.startswith(DRIVER)]
+        return {name: {**attributes[DRIVER + name], "beats": attributes[BEATS + name]} for name in names}
 
     def _write(self, **changes: Any) -> None:
-        with self._entry_lock:
-            entry = {**self._entry, **changes}
-            self._study.set_user_attr(PREFIX + self.own, entry)
-            self._entry = entry
+        self._entry = {**self._entry, **changes}
+        self._study.set_user_attr(DRIVER + self.own, self._entry)
+
+    def _beat(self) -> None:
+        """Written apart: the thread that beats must not wait for an action of the driver's own, nor that for it."""
+        self._n_beats += 1
+        self._study.set_user_attr(BEATS + self.own, self._n_beats)
 
     def _beat_until_left(self) -> None:
         while not self._has_left.wait(SECONDS_BETWEEN_BEATS):
             try:
-                self._write(beats=self._entry["beats"] + 1)
+                self._beat()
                 self.look(time.monotonic())
             except (*DATABASE_ERRORS, KeyError):  # the driver's own thread meets the same, and says so
                 continue

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
@@ -15,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stabletune.config import Config
 from stabletune.errors import ConfigError, OutputFolderError, StorageError, without_password
-from stabletune.study.sharing.access import DATABASE_ERRORS, Access, Alone, SharedDatabase, connect_args, reason
+from stabletune.study.sharing.access import DATABASE_ERRORS, Access, Alone, SharedDatabase, open_database, reason
 
 RECORDS_FORMAT, FORMAT = "records_format", 2
 CONFIG = "config"
@@ -45,10 +44,7 @@ def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tupl
             )
 
         def begin() -> tuple[optuna.Study, Access]:
-            nonlocal beginning
-            storage = _database(url)
-            if beginning == "anew" and _is_shared(url) and config.name not in optuna.get_all_study_names(storage):
-                beginning = "anew or shared"  # run again after a broken connection it finds what it made itself
+            storage = access.open_storage() if isinstance(access, SharedDatabase) else open_database(url)
             return _begin(config, storage, access, beginning)
 
         return access.exclusively(begin)
@@ -101,17 +97,12 @@ def _parsed(config: Config) -> str:
     return url
 
 
-def _database(url: str) -> RDBStorage:
-    template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in the version of its schema
-    return RDBStorage(template, engine_kwargs={"connect_args": connect_args(url)})
-
-
 def _directions(config: Config) -> list[StudyDirection]:
     return [StudyDirection.MINIMIZE] * (2 if config.objective.tradeoff else 1)
 
 
 def _begin(config: Config, storage: Any, access: Access, beginning: Beginning) -> tuple[optuna.Study, Access]:
-    """Every step comes after a look whether it is done: a kill or a broken connection may come between any two."""
+    """Every step comes after a look whether it is done: a kill may have come between any two."""
     may_join = beginning == "anew or shared" and isinstance(access, SharedDatabase)
     if beginning == "again" or (may_join and config.name in optuna.get_all_study_names(storage)):
         study = optuna.load_study(storage=storage, study_name=config.name)
@@ -119,6 +110,7 @@ def _begin(config: Config, storage: Any, access: Access, beginning: Beginning) -
         study = optuna.create_study(storage=storage, study_name=config.name, directions=_directions(config))
     is_unused = not study.get_trials(deepcopy=False)
     if isinstance(access, SharedDatabase):
+        access.leave_marks_in(study)
         if CONFIG not in study.user_attrs and is_unused and study.directions == _directions(config):
             study.set_user_attr(CONFIG, json.loads(json.dumps(_of_every_driver(config.resolved()))))
         if may_join:
@@ -174,7 +166,7 @@ def read_study(config: Config, journal_path: Path) -> optuna.Study | None:
     if not journal_path.exists() if url is None else _is_missing_file(_parsed(config)):
         return None
     try:
-        storage: Any = _journal(journal_path) if url is None else _database(url)
+        storage: Any = _journal(journal_path) if url is None else open_database(url)
         study = optuna.load_study(study_name=config.name, storage=storage)
     except KeyError:
         return None

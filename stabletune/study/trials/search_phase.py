@@ -72,6 +72,8 @@ class SearchPhase:
                 "Start another search with --output.",
                 "",
             )
+        for number in self._study.taken_over(self._open):
+            del self._open[number]
         self._waiting = self._study.unfinished(self._open)
         self._n_elsewhere = self._study.n_elsewhere(self._open)
 
@@ -86,20 +88,27 @@ class SearchPhase:
 
     def next_spec(self) -> TrialSpec | None:
         """The next seed of a trial under way, else one left unfinished by a crash, the baseline, the sampler's next."""
-        trial = next((trial for trial in self._open.values() if trial.seeds_left), None)
+        trial = self._study.exclusively(self._choose)
         if trial is None:
-            n_known = len(self._finished) + len(self._open) + self._n_elsewhere
-            if not self._waiting and n_known >= self._config.budget.trials:
-                return None
-            number, values = self._unfinished_trial() if self._waiting else self._new_trial(n_known)
-            seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
-            trial = self._open[number] = OpenTrial(number, values, len(seeds), seeds)
+            return None
+        self._open[trial.number] = trial
         self._n_running += 1
         limits = self._pace_limits() if trial.number else ()
         seed = trial.seeds_left.pop(0)
         spec = trial_spec(self._config, trial.number, trial.values, seed=seed, pace_limits=limits)
         self._listener.on_start(spec)
         return spec
+
+    def _choose(self) -> OpenTrial | None:
+        if self._study.drivers is not None:
+            self.refresh()
+        trial = next((trial for trial in self._open.values() if trial.seeds_left), None)
+        n_known = len(self._finished) + len(self._open) + self._n_elsewhere
+        if trial is not None or not (self._waiting or n_known < self._config.budget.trials):
+            return trial
+        number, values = self._unfinished_trial() if self._waiting else self._new_trial(n_known)
+        seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
+        return OpenTrial(number, values, len(seeds), seeds)
 
     def on_progress(self, progress: Progress) -> bool:
         """Search trials are judged by their own stoppers; a seed of a trial that is settled is no longer wanted."""
@@ -119,7 +128,7 @@ class SearchPhase:
             if not trial.is_over:
                 self._study.note_open_steps(trial.number, sum(run.steps for run in trial.results))
         if trial is not None and trial.is_over:
-            self._study.exclusively(lambda: self._finish(trial))
+            self._finish(trial)
         self._listener.on_result(result)
         if trial is not None and trial.is_over:
             self._count_failures(trial.whole())
@@ -186,11 +195,9 @@ class SearchPhase:
     def _finish(self, trial: OpenTrial) -> None:
         whole, attributes = trial.whole(), self._attributes(trial)
         self._folder.record(whole, row=attributes["row"])
-        if not self._study.tell(whole, attributes, worst=self._worst):
-            self._study.add_abandoned_steps(attributes["row"]["steps"])
-        elif trial.number not in self._settings:  # it is there where this is run again after a lost lock
+        if self._study.tell(whole, attributes, worst=self._worst):
             self._take(self._study.record(trial.number))
-        self._open.pop(trial.number, None)
+        del self._open[trial.number]
         self._study.show(trial.number, lambda: self._judged_last(attributes))
 
     def _take(self, attributes: dict[str, Any]) -> None:

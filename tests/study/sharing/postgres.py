@@ -76,6 +76,12 @@ class Server:
             connection.execute(change.format(_name(database), "off" if may_write else "on"))
         self.cut_connections(database)
 
+    def isolate(self, database, level):
+        """Isolate transactions by default as some administrators want it, those of connections to come."""
+        change = psycopg.sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = {}")
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute(change.format(_name(database), level))
+
     @property
     def _dsn(self):
         return f"host=127.0.0.1 port={self.port} user={SUPERUSER} password={SUPERPASSWORD} dbname=postgres"

@@ -34,6 +34,41 @@ def test_an_action_waits_for_that_of_another_driver_and_not_for_its_own(server, 
     assert order == ["inner", "outer", "theirs"]
 
 
+def test_an_action_that_waited_sees_what_was_done_whatever_the_database_isolates(server, new_database):
+    url = new_database("open-sesame").format("open-sesame")
+    server.isolate(make_url(url).database, "repeatable read")
+    mine, its = access_to(url), access_to(url)
+    study = mine.exclusively(lambda: optuna.create_study(storage=mine.open_storage()))
+    same = its.exclusively(lambda: optuna.load_study(storage=its.open_storage(), study_name=study.study_name))
+    seen = []
+    other = threading.Thread(target=lambda: its.exclusively(lambda: seen.append(same.user_attrs)))
+
+    def write():
+        other.start()
+        server.wait_for_a_waiting_lock()
+        study.set_user_attr("written", True)
+
+    mine.exclusively(write)
+    other.join()
+    assert seen == [{"written": True}]
+
+
+def test_what_an_action_did_before_it_failed_is_undone(database):
+    mine = access_to(database)
+    study = mine.exclusively(lambda: optuna.create_study(storage=mine.open_storage()))
+    mine.leave_marks_in(study)
+
+    def fail():
+        study.tell(study.ask(), 1.0)
+        assert len(study.trials) == 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        mine.exclusively(fail)
+    assert study.trials == []
+    assert mine.exclusively(study.ask).number == 0
+
+
 def test_studies_of_other_names_do_not_wait(database):
     other = SharedDatabase(database, "the database", "another study")
     assert access_to(database).exclusively(lambda: other.exclusively(lambda: 3)) == 3

@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from stabletune.config import load_config
-from stabletune.records import TrialResult
+from stabletune.records import Progress, TrialResult
 from stabletune.results.store import RunFolder
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
@@ -13,6 +13,8 @@ from stabletune.study.proof.confirm import ConfirmationPhase
 from stabletune.study.proof.prospects import Candidate
 from stabletune.study.sharing.drivers import SECONDS_BETWEEN_BEATS, SECONDS_OF_GRACE, Drivers
 from stabletune.study.specs import trial_spec
+from stabletune.study.trials.search_phase import SearchPhase
+from stabletune.study.trials.warm_start import Lessons
 from tests.study.prediction.seen import seen
 
 
@@ -24,8 +26,8 @@ class Beating:
 
     def beat(self, *, has_left=False):
         self._beats += 1
-        entry = {"number": 1, "beats": self._beats, "has_left": has_left, "runs": []}
-        self._study.set_user_attr(f"driver:{self._name}", entry)
+        self._study.set_user_attr(f"driver:{self._name}", {"number": 1, "has_left": has_left, "runs": []})
+        self._study.set_user_attr(f"beats_of_driver:{self._name}", self._beats)
 
 
 @pytest.fixture
@@ -113,12 +115,29 @@ def test_a_result_of_a_trial_that_another_driver_took_over_is_not_stored(open_st
     its.take_up(number)
     spec = trial_spec(load_config(its._config.path), number, {})
     result = TrialResult(spec=spec, status="failed", reason="for the test", losses=[])
-    assert mine.tell(result, {"row": {}}, worst=None) is False
+    assert mine.tell(result, {"row": {"steps": 7}}, worst=None) is False
     assert mine.records() == []
-    assert its.tell(result, {"row": {}}, worst=None) is True
-    assert mine.records() == [{"row": {}}]
-    assert its.tell(result, {"row": {}}, worst=None) is True  # told again, as after a connection that broke
-    assert mine.records() == [{"row": {}}]
+    assert its.tell(result, {"row": {"steps": 9}}, worst=None) is True
+    assert mine.records() == [{"row": {"steps": 9}}]
+    assert mine.abandoned_steps == 7
+
+
+def test_a_run_of_a_trial_that_another_driver_took_over_is_ended(open_study, tmp_path):
+    mine, its = open_study("mine"), open_study("its")
+    config = load_config(mine._config.path)
+    folder = RunFolder(tmp_path / "mine")
+    folder.create(config.resolved())
+    phase = SearchPhase(config, mine, folder, lessons=Lessons(), listener=Listener())
+    spec = phase.next_spec()
+    names = {"number": spec.number, "purpose": spec.purpose, "seed": spec.seed}
+    progress = Progress(**names, step=1, steps=spec.steps, loss=1.0, sharpness_ratio=None, v_hat_staleness=None)
+    phase.refresh()
+    assert phase.on_progress(progress)
+    its.take_up(spec.number)
+    phase.refresh()
+    assert not phase.on_progress(progress)
+    phase.on_abandoned(spec, 1)
+    assert phase.next_spec().number == 1
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2", "cmaes"])
