@@ -72,9 +72,8 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        if came_at == -math.inf:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():  # nothing is left to interrupt where it has come
+            signal.signal(number, handler if came_at == -math.inf else signal.SIG_IGN)
 
 
 class PlainLines(Listener):
