@@ -88,16 +88,16 @@ def test_a_search_whose_head_dies_ends_with_words_and_goes_on_with_the_new_head(
     )
     command = [sys.executable, "-m", "stabletune.cli", "search", str(config), "--output", str(tmp_path / "out")]
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    n_done = 0
+    heard = []
     for line in driver.stderr:
-        n_done += ": lr " in line
-        if n_done == 3:
+        heard.append(line)
+        if sum(": lr " in line for line in heard) == 3:
             break
     kill(head)
     if comes_back == "at once":
         start_head()
     _, said = driver.communicate(timeout=SECONDS_TO_END)
-    assert driver.returncode == 1, said
+    assert driver.returncode == 1, "".join(heard) + said
     assert "Start it again, and go on with --resume." in said and "Traceback" not in said, said
     before = rows_of(tmp_path / "out")
     assert 3 <= len(before) < N_TRIALS

@@ -27,22 +27,22 @@ def processes_of(session):
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
-def test_a_search_leaves_in_peace_and_goes_on(write_config, tmp_path, kind):
-    config, out, scratch = write_config(("trials: 6", "trials: 8")), tmp_path / "out", tmp_path / "scratch"
-    scratch.mkdir()
+def test_a_search_leaves_in_peace_and_goes_on(write_config, tmp_path, tmp_path_factory, kind):
+    config, out = write_config(("trials: 6", "trials: 8")), tmp_path / "out"
+    scratch = tmp_path_factory.mktemp("s")  # short: sockets lie below it
     command = [sys.executable, "-m", "stabletune.cli", "search", str(config), "--output", str(out)]
     environment = os.environ | {"TMPDIR": str(scratch)}
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-    n_done = 0
+    heard = []
     for line in driver.stderr:
-        n_done += ": lr " in line
-        if n_done == 2:
+        heard.append(line)
+        if sum(": lr " in line for line in heard) == 2:
             break
     for number in SIGNALS[kind]:
         os.killpg(driver.pid, number)
         time.sleep(0.3)  # as fast as a hand is
     _, said = driver.communicate(timeout=240)
-    assert driver.returncode == 130, said
+    assert driver.returncode == 130, "".join(heard) + said
     assert said.splitlines()[-1] == "stabletune: interrupted; every finished trial is kept. Go on with --resume."
     assert "Traceback" not in said
     deadline = time.monotonic() + 60.0
