@@ -32,8 +32,9 @@ search_space:
 budget: {trials: 60, trial_steps: 400, full_steps: 2000, confirm_seeds: 5}
 """
 KEYS = {"trials.csv": ("trial",), "confirmations.csv": ("candidate", "purpose", "seed")}
-SECONDS_TO_NOTICE, NODE_IS_GONE = 120, 2
-ENDED_BY_RAY, RAYS_WORDS = 1, ("Failed to register worker to Raylet", "Failed to get the system config from raylet")
+SECONDS_TO_NOTICE, RAY_DID_NOT_START, CLUSTER_IS_LOST = 120, 2, 1
+TO_GO_ON = "go on with --resume"
+RAYS_WORDS = ("Failed to register worker to Raylet", "Failed to get the system config from raylet")
 TOLD = ("status", "steps", "objective")
 
 
@@ -90,9 +91,11 @@ def _one_search(folder: Path, chance: random.Random, over: float) -> tuple[Count
                 faults.append(f"{folder}: a search that ended has {len(rows)} of 60 trials")
             return kills, faults
         last_line = (folder / "log").read_text().rstrip().rpartition("\n")[2]
-        if driver.returncode == ENDED_BY_RAY and any(words in last_line for words in RAYS_WORDS):
+        if driver.returncode == CLUSTER_IS_LOST and any(words in last_line for words in RAYS_WORDS):
             kills["driver, by Ray"] += 1
-        elif driver.returncode not in (-signal.SIGKILL, NODE_IS_GONE):
+        elif driver.returncode == CLUSTER_IS_LOST and TO_GO_ON in last_line:
+            continue
+        elif driver.returncode not in (-signal.SIGKILL, RAY_DID_NOT_START):
             faults.append(f"{folder}: exit code {driver.returncode}: {(folder / 'log').read_text()[-300:]}")
             return kills, faults
 

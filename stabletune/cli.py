@@ -260,7 +260,7 @@ def _errors_as_exit_codes(interrupted: str = "interrupted.") -> Iterator[None]:
         _fail(error, MISTAKE, error.traceback)
     except errors.FailedTrials as error:
         _fail(error, FAILED, error.traceback)
-    except (errors.JobError, errors.StorageError) as error:
+    except (errors.ClusterError, errors.JobError, errors.StorageError) as error:
         _fail(error, FAILED)
     except errors.StabletuneError as error:
         _fail(error, MISTAKE)

@@ -5,6 +5,7 @@
     ├── OutputFolderError      the output folder holds another search, or lacks what a command needs
     ├── StorageError           the database of the study has not answered for a minute, or refuses what is stored
     ├── ResourceError          the machine or cluster lacks what a trial asks for
+    │   └── ClusterError       the cluster that a search runs on was lost on the way
     ├── WorkloadError          the user's training task cannot be built or does not keep the contract
     │   └── LossFloorError     a loss at or below ``loss_floor``: its logarithm does not exist
     ├── MeasurementError       a signal cannot be measured on this model or optimizer
@@ -57,6 +58,10 @@ class StorageError(StabletuneError):
 
 class ResourceError(StabletuneError):
     """The machine or cluster lacks what a trial asks for."""
+
+
+class ClusterError(ResourceError):
+    """The cluster that a search runs on was lost on the way."""
 
 
 class WorkloadError(StabletuneError):

@@ -16,6 +16,7 @@ from stabletune.schedules import steps_of
 FORMAT_VERSION = 1
 UNEXPLAINED = "unexplained"
 OWN_LOOP = "own loop"
+SECONDS_WITHOUT_A_STEP = 1800.0  # a run with no other limit is taken for hung then
 MEASUREMENTS_FILE, ALERTS_FILE, GUARD_FILE = "measurements.jsonl", "alerts.jsonl", "guard.jsonl"
 
 Status = Literal["completed", "stopped", "diverged", "pruned", "failed"]

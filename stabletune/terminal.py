@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 14
 SECONDS_BETWEEN_LINES = 1.0
+SECONDS_TO_LEAVE = 10.0
 _STYLES = {"completed": "green", "stopped": "yellow", "diverged": "red", "pruned": "dim", "failed": "bold red"}
 
 
@@ -36,14 +39,41 @@ def watching(*, quiet: bool, shows_signals: bool = False) -> Iterator[Listener]:
     ``shows_signals``: where there is no terminal, a line with the signals about once a second, for a single run.
     """
     console = Console(stderr=True, highlight=False)
-    if quiet:
-        yield Listener()
-    elif not console.is_terminal:
-        yield SignalLines(console) if shows_signals else PlainLines(console)
-    else:
-        view = LiveView()
-        with Live(view.render(), console=console, refresh_per_second=4, get_renderable=view.render):
-            yield view
+    with _interruptible():
+        if quiet:
+            yield Listener()
+        elif not console.is_terminal:
+            yield SignalLines(console) if shows_signals else PlainLines(console)
+        else:
+            view = LiveView()
+            with Live(view.render(), console=console, refresh_per_second=4, get_renderable=view.render):
+                yield view
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and the end of the terminal interrupt, and give the process ten seconds to leave then.
+
+    A second Ctrl-C would cut off what ends the workers. A signal that is ignored, as under nohup, stays so.
+    """
+    came_at = -math.inf
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal came_at
+        if time.monotonic() - came_at > SECONDS_TO_LEAVE:
+            came_at = time.monotonic()
+            raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} if is_main else {}
+    for number, handler in before.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():  # nothing is left to interrupt where it has come
+            signal.signal(number, handler if came_at == -math.inf else signal.SIG_IGN)
 
 
 class PlainLines(Listener):

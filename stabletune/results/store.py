@@ -7,6 +7,7 @@ Flows in: the resolved configuration and each ``TrialResult``; flows out: rows, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -88,9 +89,27 @@ class RunFolder:
         """Whether a search has been started here."""
         return (self.path / "config.yaml").is_file() and (self.path / "trials").is_dir()
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the search that was started here has left no run yet: a kill may have come before its study."""
+        return not any((self.path / "trials").iterdir())
+
+    def make(self) -> None:
+        """Make the folder itself, so that it can be claimed.
+
+        Raises:
+            OutputFolderError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_a_place(error) from error
+
     def refuse_if_taken(self) -> None:
         """Raise OutputFolderError if the folder already holds a search, or a file that one would overwrite."""
         taken = [name for name in FILES + PRODUCTS if (self.path / name).exists()]
+        if taken == ["trials"] and (self.path / "trials").is_dir() and self.is_untouched:
+            taken = []  # a kill came before config.yaml
         if taken:
             what = "another search" if self.exists() else f"{taken[0]}, which a search would overwrite"
             remedy = "Add --resume to go on with it, or name" if self.exists() else "Name"
@@ -100,20 +119,24 @@ class RunFolder:
             )
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Claim the folder for a new search and write its resolved configuration.
+        """Begin a new search here by its resolved configuration.
 
         Raises:
             OutputFolderError: the folder already holds a search, or a file that one would overwrite.
         """
         self.refuse_if_taken()
         try:
-            (self.path / "trials").mkdir(parents=True)
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputFolderError(
-                f"output: {self.path} must be a folder to write in, but got {str(error.strerror).lower()}. "
-                "Name another folder with --output."
-            ) from error
+            raise self._not_a_place(error) from error
         self.write_config(config)
+
+    def _not_a_place(self, error: OSError) -> OutputFolderError:
+        said = os.strerror(errno.ENOTDIR if self.path.is_file() else error.errno or 0)
+        return OutputFolderError(
+            f"output: {self.path} must be a folder to write in, but got {str(said).lower()}. "
+            "Name another folder with --output."
+        )
 
     def discard(self) -> None:
         """Take back what ``create`` claimed: for a search whose very first trial cannot run. Other files stay."""

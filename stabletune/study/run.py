@@ -62,9 +62,11 @@ def search(
     lessons = learn(config) if is_new else None
     runner = load_executor(executor, config.resources, config.workload.file)
     if is_new:
-        folder.create(config.resolved())
+        folder.make()
     with folder.claimed():
-        if not is_new:
+        if is_new:
+            folder.create(config.resolved())
+        else:
             _take_up(folder, config, listener)
         return _search(folder, config, lessons, runner, listener, may_share=resume)
 
@@ -96,7 +98,9 @@ def _search(
 ) -> StudyResult:
     """Search in a folder that is claimed; one that cannot even begin is given back. Without lessons it goes on."""
     is_new = lessons is not None
-    beginning: Beginning = "again" if not is_new else "anew or shared" if may_share else "anew"
+    beginning: Beginning = "anew or shared" if may_share else "anew"
+    if not is_new:
+        beginning = "again or anew" if folder.is_untouched else "again"
     try:
         driver_name = folder.driver() if config.storage else None
         study = SearchStudy(config, folder.journal_path, beginning=beginning, driver=driver_name)

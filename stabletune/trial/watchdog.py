@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stabletune.records import TrialSpec
+from stabletune.records import SECONDS_WITHOUT_A_STEP, TrialSpec
 
-SECONDS_WITHOUT_A_STEP = 1800.0
 SECONDS_OF_GRACE = 5.0
 SECONDS_WITHOUT_THE_LOCK = 15.0
 SECONDS_BETWEEN_LOOKS = 0.2

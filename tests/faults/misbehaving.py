@@ -98,6 +98,7 @@ ACTIONS = {
     "raises at a step": raises,
     "leaves by sys.exit": sys.exit,
     "leaves by os._exit": lambda: os._exit(0),
+    "stops itself": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "kills itself": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "dies of a segmentation fault": lambda: ctypes.string_at(0),
     "sleeps for ever": lambda: time.sleep(3600),

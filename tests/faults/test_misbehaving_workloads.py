@@ -29,6 +29,7 @@ EXPECTED = {
     "raises at a step": ("failed", "step 21: the workload raised RuntimeError: the data are gone"),
     "leaves by sys.exit": ("failed", "step 21: the workload raised SystemExit"),
     "leaves by os._exit": ("failed", DIED),
+    "stops itself": ("failed", DIED),
     "kills itself": ("failed", DIED),
     "dies of a segmentation fault": ("failed", DIED),
     "sleeps for ever": ("failed", f"{OVER}; the process was ended"),

@@ -11,7 +11,7 @@ from typing import Any, cast
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
-from stabletune.errors import ResourceError
+from stabletune.errors import ClusterError
 from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.study.source import TrialSource
 
@@ -112,13 +112,13 @@ class SourceStopper(Stopper):
         """Whether everything ends now.
 
         Raises:
-            ResourceError: no node lives any more.
+            ClusterError: no node lives any more.
         """
         now = time.monotonic()
         if now - self._asked_at > SECONDS_BETWEEN_QUESTIONS:
             self._asked_at = now
             if not self._is_cluster_alive():
-                raise ResourceError(
+                raise ClusterError(
                     "resources.address: a node of the cluster must live, but none does any more. "
                     "Start it again, and go on with --resume."
                 )

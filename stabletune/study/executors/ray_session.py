@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import tempfile
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,8 +158,11 @@ def sent_with_the_job() -> Path | None:
 
 
 def _connect(ray: Any, options: dict[str, Any]) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
+        if callable(handler):  # Ray puts its own in the place of the one that interrupts a search
+            signal.signal(signal.SIGTERM, handler)
     except Exception as error:  # of a node that dies while it starts Ray raises this very class
         ray.shutdown()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

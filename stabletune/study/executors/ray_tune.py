@@ -12,6 +12,7 @@ from typing import Any
 
 from stabletune.config import Resources
 from stabletune.records import Progress, TrialSpec
+from stabletune.study.executors.lost_head import watched_cluster
 from stabletune.study.executors.process_border import run_watched
 from stabletune.study.executors.ray_session import (
     GIB,
@@ -39,14 +40,16 @@ class RayTuneExecutor:
 
         Raises:
             ResourceError: there is no such cluster, or it lacks what one trial asks for.
+            ClusterError: it was lost on the way.
         """
-        with ray_session(self._resources, self._workload) as session:
+        with ray_session(self._resources, self._workload) as session, watched_cluster():
             self._tune(source, session)
 
     def _tune(self, source: TrialSource, session: Session) -> None:
         from ray import tune
 
         from stabletune.study.executors.ray_bridge import SourceSearcher, SourceStopper
+        from stabletune.study.executors.silent_workers import SilentWorkers
 
         # more must not be asked for at once, lest the sampler propose before it is told
         n_slots = count_slots(self._resources, [node["Resources"] for node in alive_nodes()])
@@ -73,6 +76,7 @@ class RayTuneExecutor:
             reuse_actors=True,
             max_failures=RETRIES_OF_A_DEAD_WORKER,
             raise_on_failed_trial=False,
+            callbacks=[SilentWorkers()],
             trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

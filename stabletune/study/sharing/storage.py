@@ -20,7 +20,9 @@ RECORDS_FORMAT, FORMAT = "records_format", 2
 CONFIG = "config"
 OF_ONE_DRIVER = ("workload", "storage", "warm_start", "tensorboard", "resources.max_concurrent", "resources.address")
 
-Beginning = Literal["anew", "anew or shared", "again"]
+LOCKS = ".lock*"  # Optuna's, beside the journal
+
+Beginning = Literal["anew", "anew or shared", "again", "again or anew"]
 
 
 def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tuple[optuna.Study, Access]:
@@ -33,7 +35,7 @@ def open_study(config: Config, journal_path: Path, beginning: Beginning) -> tupl
     url = config.storage_url
     try:
         if url is None:
-            if beginning == "again":
+            if beginning == "again" or (beginning == "again or anew" and journal_path.exists()):
                 _check_journal(journal_path)
             return _begin(config, _journal(journal_path), Alone(), beginning)
         access = _access(config)
@@ -103,8 +105,9 @@ def _directions(config: Config) -> list[StudyDirection]:
 
 def _begin(config: Config, storage: Any, access: Access, beginning: Beginning) -> tuple[optuna.Study, Access]:
     """Every step comes after a look whether it is done: a kill may have come between any two."""
-    may_join = beginning == "anew or shared" and isinstance(access, SharedDatabase)
-    if beginning == "again" or (may_join and config.name in optuna.get_all_study_names(storage)):
+    may_join = beginning in ("anew or shared", "again or anew") and isinstance(access, SharedDatabase)
+    may_be_there = may_join or (beginning == "again or anew" and not _has_finished(config, storage))
+    if beginning == "again" or (may_be_there and config.name in optuna.get_all_study_names(storage)):
         study = optuna.load_study(storage=storage, study_name=config.name)
     else:
         study = optuna.create_study(storage=storage, study_name=config.name, directions=_directions(config))
@@ -119,6 +122,14 @@ def _begin(config: Config, storage: Any, access: Access, beginning: Beginning) -
         study.set_user_attr(RECORDS_FORMAT, FORMAT)
     check_format(study, config.output)
     return study, access
+
+
+def _has_finished(config: Config, storage: Any) -> bool:
+    """Whether a study of that name has finished trials: it is not that of a folder without any."""
+    if config.name not in optuna.get_all_study_names(storage):
+        return False
+    study = optuna.load_study(study_name=config.name, storage=storage)
+    return any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
 def _check_config(study: optuna.Study, config: Config) -> None:
@@ -145,10 +156,34 @@ def _of_every_driver(resolved: dict[str, Any]) -> dict[str, Any]:
     return {**resolved, "workload": Path(resolved["workload"]).name}
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's file, which must not be taken away while it is written: Optuna would begin one without what came before.
+
+    Raises:
+        StorageError: from ``append_logs``, where it has.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._path, self._least_size = Path(path), Path(path).stat().st_size
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append, if the file is still what it was or longer."""
+        found = self._path.stat().st_size if self._path.is_file() else None
+        if found is None or found < self._least_size:
+            what = "it is gone" if found is None else f"it has {found} of its {self._least_size} bytes"
+            raise StorageError(
+                f"{self._path}: must stay as it is while a search writes it, but {what}. "
+                "Restore it and go on with --resume, or start another search."
+            )
+        super().append_logs(logs)
+        self._least_size = self._path.stat().st_size
+
+
 def _journal(path: Path) -> optuna.storages.JournalStorage:
     """The storage on a journal file, which reads the whole of it."""
     try:
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.storages.JournalStorage(_Journal(str(path)))
     except (ValueError, KeyError, TypeError, AssertionError, RecursionError, OSError) as error:
         raise OutputFolderError(
             f"{path}: must be a journal that Optuna wrote, but reading it gave {type(error).__name__}: {error}. "
@@ -197,7 +232,7 @@ def check_format(study: optuna.Study, folder: object) -> None:
 
 
 def _check_journal(path: Path) -> None:
-    """Refuse a folder without its journal, and cut off a last record that a crash left half written.
+    """Refuse a folder without its journal; remove what a crash left: a lock, and a last record half written.
 
     A last line that is whole but no record is refused: Optuna finds it only once another has been written after it.
     """
@@ -205,6 +240,8 @@ def _check_journal(path: Path) -> None:
         raise OutputFolderError(
             f"{path}: must be there to go on with a search, but it is not. Restore it, or start another search."
         )
+    for lock in path.parent.glob(f"{path.name}{LOCKS}"):  # of a dead process: the folder is claimed
+        lock.unlink(missing_ok=True)
     content = path.read_bytes()
     end = content.rfind(b"\n") + 1
     if end < len(content):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from stabletune.errors import ResourceError
+from stabletune.errors import ClusterError
 from stabletune.study.executors.ray_bridge import SourceSearcher, SourceStopper
 from stabletune.study.failures import worker_died
 from tests.trial.specs import quadratic_spec
@@ -32,7 +32,7 @@ def test_where_no_node_lives_any_more_the_search_ends_with_what_to_do():
     found._asked_at = -math.inf
     assert not found.stop_all()
     found._asked_at = -math.inf
-    with pytest.raises(ResourceError, match=r"none does any more\. Start it again, and go on with --resume"):
+    with pytest.raises(ClusterError, match=r"none does any more\. Start it again, and go on with --resume"):
         found.stop_all()
 
 
