@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import itertools
 import math
@@ -39,7 +40,7 @@ class Watchdog:
 
     It ends the process 5 seconds after the time of the run is over, after half an hour without a step where it has no
     limit, where the process and those it started outgrow its memory, and where less than 3 % of the machine's memory is
-    left and they hold a quarter of it. What it started ends with it. C code that never lets another thread run is ended
+    left and they hold a quarter of it. What it started is ended first. C code that never lets another thread run ends
     15 seconds after its time, without words; a process that was stopped, by the kernel 5 seconds later.
 
     Args:
@@ -89,9 +90,8 @@ class Watchdog:
         while not self._is_over.wait(SECONDS_BETWEEN_LOOKS):
             fault = self._fault_of_time()
             if fault is None:
-                with contextlib.suppress(
-                    OSError
-                ):  # every file is open that it may open: its time is watched all the same
+                # where it can open no file any more, its time is watched all the same
+                with contextlib.suppress(OSError):
                     fault = self._fault_of_memory()
                     if fault is not None and self._is_in_doubt():
                         end_process()
@@ -149,19 +149,21 @@ class EndByTheKernel:
 
 def end_process() -> NoReturn:
     """End this process at once, and those that it started."""
-    for child in descendants():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(child, signal.SIGKILL)
-    os._exit(1)
+    try:
+        for child in descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+    finally:
+        os._exit(1)
 
 
 def has_room() -> bool:
     """Whether this process may still open as many files as it has open."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        return len(os.listdir("/proc/self/fd")) < MOST_OPEN_FILES * most
-    except OSError:
-        return False
+        return len(os.listdir("/dev/fd")) < MOST_OPEN_FILES * most
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
 
 
 def own_memory() -> float:
