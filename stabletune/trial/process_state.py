@@ -69,7 +69,7 @@ _SETTINGS: tuple[_Setting, ...] = (
     *map(_limit, _LIMITS),
     (os.getcwd, os.chdir),
     (_umask, os.umask),
-    (lambda: list(warnings.filters), lambda was: warnings.filters.__setitem__(slice(None), was)),  # type: ignore[attr-defined]
+    (lambda: list(warnings.filters), lambda was: warnings.filters.__setitem__(slice(None), was)),  # type: ignore[index]
     (np.geterr, lambda was: np.seterr(**was)),
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (lambda: logging.root.manager.disable, logging.disable),
