@@ -45,6 +45,11 @@ class BatchStream:
         for batch in self._epoch:
             self._n_in_epoch += 1
             return batch
+        if not self._n_in_epoch and self._n_epochs > 1:
+            raise WorkloadError(
+                f"Training.batches: must yield its batches each time, but got none at pass {self._n_epochs}. "
+                "Give back a new iterator from each __iter__."
+            )
         if not self._n_in_epoch:
             raise WorkloadError(
                 "Training.batches: must yield at least one batch, but got none. "

@@ -4,45 +4,204 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import locale
 import logging
+import multiprocessing
+import operator
 import os
 import random
+import resource
+import signal
+import socket
 import sys
+import tempfile
+import threading
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from stabletune.records import TrialSpec
-from stabletune.trial.workload import forget_last_import
+from stabletune.trial.workload import forget_last_import, modules_of_last_import
+
+_Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
+_STREAMS = (0, 1, 2)
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+_ATTRIBUTES = (
+    *((sys, name) for name in ("stdin", "stdout", "stderr", "excepthook", "unraisablehook")),
+    (threading, "excepthook"),
+    (tempfile, "tempdir"),
+)
+_LISTS: tuple[list[Any], ...] = (sys.path, sys.argv, sys.meta_path, sys.path_hooks, logging.root.handlers)
+_HOOKS = [
+    hooks
+    for module in ("torch.nn.modules.module", "torch.optim.optimizer")
+    for name, hooks in vars(sys.modules[module]).items()
+    if name.startswith("_global_") and isinstance(hooks, dict)
+]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _lower(limit: int, was: tuple[int, int]) -> None:
+    """Put a limit back as far as it may be: a hard one that was lowered stays."""
+    now = resource.getrlimit(limit)
+    if now != was:
+        resource.setrlimit(limit, was if now[1] == was[1] else (now[1], now[1]))
+
+
+def _limit(number: int) -> _Setting:
+    return lambda: resource.getrlimit(number), lambda was: _lower(number, was)
+
+
+def _reversed_switch(enable: Callable[[], Any], disable: Callable[[], Any]) -> Callable[[bool], Any]:
+    return lambda was: enable() if was else disable()
+
+
+_SETTINGS: tuple[_Setting, ...] = (
+    *map(_limit, _LIMITS),
+    (os.getcwd, os.chdir),
+    (_umask, os.umask),
+    (lambda: list(warnings.filters), lambda was: warnings.filters.__setitem__(slice(None), was)),  # type: ignore[index]
+    (np.geterr, lambda was: np.seterr(**was)),
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+    (lambda: logging.root.manager.disable, logging.disable),
+    (lambda: logging.root.level, logging.root.setLevel),
+    (gc.isenabled, _reversed_switch(gc.enable, gc.disable)),
+    (gc.get_threshold, lambda was: gc.set_threshold(*was)),
+    (gc.get_debug, gc.set_debug),
+    (socket.getdefaulttimeout, socket.setdefaulttimeout),
+    (lambda: locale.setlocale(locale.LC_ALL), lambda was: locale.setlocale(locale.LC_ALL, was)),
+    (
+        lambda: multiprocessing.get_start_method(allow_none=True),
+        lambda was: multiprocessing.set_start_method(was, force=True),
+    ),
+    (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    (lambda: torch.backends.mkldnn.enabled, torch._C._set_mkldnn_enabled),
+)
 
 
 @contextlib.contextmanager
 def kept_process() -> Iterator[None]:
-    """Put back, on leaving, what user code may have changed meanwhile outside torch.
+    """Put back, on leaving, what user code may have changed meanwhile.
 
-    The working folder, the environment, the import path, standard output and error, warnings, numpy's handling of
-    errors, the recursion limit, logging and the garbage collector. What it replaces inside other modules stays.
+    The working folder, the environment, the import path, loaded modules, the standard streams and their descriptors,
+    signals, limits, locale, warnings, numpy's handling of errors, logging, the garbage collector, the hooks of all
+    modules and optimizers, and what its own files replaced inside others. What a library that it loads replaces stays.
     """
-    folder, environment, path = os.getcwd(), dict(os.environ), list(sys.path)
-    filters, float_errors = list(warnings.filters), np.geterr()
-    recursion_limit, streams, disabled = sys.getrecursionlimit(), (sys.stdout, sys.stderr), logging.root.manager.disable
-    collects = gc.isenabled()
+    forget_last_import()
+    with _kept_streams(), _kept_signals(), _kept_values(), _without_patches(), torch.inference_mode(False):
+        had_group = _has_process_group()
+        try:
+            yield
+        finally:
+            if _has_process_group() and not had_group:
+                torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _kept_values() -> Iterator[None]:
+    environment, modules = dict(os.environ), dict(sys.modules)
+    attributes = [getattr(module, name) for module, name in _ATTRIBUTES]
+    lists, hooks = [list(items) for items in _LISTS], [dict(entries) for entries in _HOOKS]
+    settings = [get() for get, _ in _SETTINGS]
     try:
         yield
     finally:
-        os.chdir(folder)
+        for (module, name), was in zip(_ATTRIBUTES, attributes, strict=True):
+            setattr(module, name, was)
+        sys.modules.update(modules)
+        for items, kept in zip(_LISTS, lists, strict=True):
+            items[:] = kept
+        for entries, those in zip(_HOOKS, hooks, strict=True):
+            entries.clear()
+            entries.update(those)
         if dict(os.environ) != environment:
             os.environ.clear()
             os.environ.update(environment)
-        sys.path[:] = path
-        warnings.filters[:] = filters  # type: ignore[index]
-        np.seterr(**float_errors)
-        sys.setrecursionlimit(recursion_limit)
-        sys.stdout, sys.stderr = streams
-        logging.disable(disabled)
-        (gc.enable if collects else gc.disable)()
+        for (get, put_back), was in zip(_SETTINGS, settings, strict=True):
+            if get is os.getcwd or get() != was:  # the folder may be gone
+                put_back(was)
+
+
+@contextlib.contextmanager
+def _kept_streams() -> Iterator[None]:
+    """Standard input, output and error, as the rest of the process sees them; closed ones stay closed."""
+    copies = {}
+    for number in _STREAMS:
+        with contextlib.suppress(OSError):
+            copies[number] = os.dup(number)
+    try:
+        yield
+    finally:
+        for number, copy in copies.items():
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    """What signals do, which only the main thread may change, and which of them this thread holds back."""
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()} if is_main else {}
+    blocked, alarm = signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getitimer(signal.ITIMER_REAL)
+    try:
+        yield
+    finally:
+        if alarm == (0.0, 0.0):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextlib.contextmanager
+def _without_patches() -> Iterator[None]:
+    """Take out what the user's own files put into other modules and their classes, which they do anew in each trial."""
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, types.ModuleType) and id(module) not in _originals:
+            _originals[id(module)] = (module, dict(vars(module)))
+            for value in list(vars(module).values()):
+                if issubclass(type(value), type) and value.__module__ == name:
+                    _originals[id(value)] = (value, dict(vars(value)))
+    try:
+        yield
+    finally:
+        own = modules_of_last_import()
+        files = {getattr(module, "__file__", None) for module in own.values()}
+        for place, were in _originals.values():
+            now = vars(place)
+            if len(now) == len(were) and all(map(operator.is_, now.values(), were.values())):
+                continue
+            for name, value in list(now.items()):
+                if value is not were.get(name) and _is_defined_in(own, files, value):
+                    setattr(place, name, were[name]) if name in were else delattr(place, name)
+
+
+def _is_defined_in(modules: Container[str], files: Container[Any], value: object) -> bool:
+    """Whether a function, a class or an object's class is; the object itself is asked nothing, which some warn of."""
+    if type(value) is types.FunctionType:
+        return value.__code__.co_filename in files
+    kind = value if issubclass(type(value), type) else type(value)
+    return kind.__module__ in modules
+
+
+_originals: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+
+def _has_process_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def reset_process(spec: TrialSpec) -> None:
@@ -63,6 +222,17 @@ def reset_process(spec: TrialSpec) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = False
     torch.backends.cudnn.allow_tf32 = True
+    _leave_autocast()
+
+
+def _leave_autocast() -> None:
+    for device, dtype in (("cpu", torch.bfloat16), ("cuda", torch.float16)):
+        torch.set_autocast_enabled(device, False)
+        torch.set_autocast_dtype(device, dtype)
+    torch.set_autocast_cache_enabled(True)
+    for _ in range(torch.autocast_increment_nesting()):  # one that was entered and never left
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
 
 
 def seed_everything(seed: int) -> None:

@@ -26,6 +26,7 @@ from stabletune.trial.stoppers import load_stoppers
 from stabletune.trial.verdict import Verdict
 
 SECONDS_BETWEEN_REPORTS = 0.5
+MOST_NEEDLESS_STEPS = 1000  # beyond as many as a loop over all steps may still make
 _OPTIMIZER_KEYWORDS = (
     "lr",
     "eps",
@@ -62,6 +63,7 @@ class Trial:
         self._watch: SpikeWatch | None = None
         self._process = os.getpid()
         self._began = self._reported_at = time.monotonic()
+        self._n_needless_steps = 0
         self.n_whole_steps = 0
         self.saved_step = 0
 
@@ -101,12 +103,14 @@ class Trial:
             own: computes it on the step's batch where ``closure`` is on a fixed one, to tell a bad batch.
 
         Raises:
-            WorkloadError: ``watch`` or ``build_optimizer`` was not called, or the loss is not a scalar.
+            WorkloadError: ``watch`` or ``build_optimizer`` was not called, the loss is no scalar, or the loop does not
+                stop.
             LossFloorError: the loss is at or below ``loss_floor``.
         """
         if os.getpid() != self._process:
             os._exit(1)  # user code forked, and its child came back here: the trial is the parent's
         if self.is_over:
+            self._count_needless_step()
             return True
         value = _as_float(loss)
         monitor, watch = self._attached()
@@ -194,6 +198,14 @@ class Trial:
             return
         if measurement is not None:
             self.history.measurements.append(measurement)
+
+    def _count_needless_step(self) -> None:
+        self._n_needless_steps += 1
+        if self._n_needless_steps > self.steps + MOST_NEEDLESS_STEPS:
+            raise WorkloadError(
+                f"{self.spec.workload.function}: must stop when trial.step returns True, but called it "
+                f"{self._n_needless_steps} times after that. Break out of the loop there."
+            )
 
     def _attached(self) -> tuple[StabilityMonitor, SpikeWatch]:
         if self.monitor is None or self._watch is None:

@@ -6,19 +6,29 @@ can be ended in no other way. Only for a process of the trial's own.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import faulthandler
+import itertools
+import math
 import os
+import resource
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from stabletune.records import SECONDS_WITHOUT_A_STEP, TrialSpec
 
 SECONDS_OF_GRACE = 5.0
 SECONDS_WITHOUT_THE_LOCK = 15.0
 SECONDS_BETWEEN_LOOKS = 0.2
+LOOKS_BETWEEN_LOOKS_AT_CHILDREN = 10  # the kernel counts their pages one by one
+MOST_OPEN_FILES = 0.5
 MEMORY_LEFT = 0.03
 LARGE_SHARE = 0.25
 GIB = 2.0**30
@@ -28,17 +38,23 @@ class Watchdog:
     """A thread beside one trial.
 
     It ends the process 5 seconds after the time of the run is over, after half an hour without a step where it has no
-    limit, where the process outgrows its memory, and where less than 3 % of the machine's memory is left and this
-    process holds a quarter of it. C code that never lets another thread run is ended 15 seconds after its time, without
-    words.
+    limit, where the process and those it started outgrow its memory, and where less than 3 % of the machine's memory is
+    left and they hold a quarter of it. What it started is ended first. C code that never lets another thread run ends
+    15 seconds after its time, without words; a process that was stopped, by the kernel 5 seconds later.
 
     Args:
         spec: ``seconds`` and ``memory_gib`` are the limits.
         leave: takes the sentence; the process ends when it returns.
+        is_in_doubt: asked where memory is short; True ends the process without the sentence, since the trials before
+            it may have left what fills the memory.
     """
 
-    def __init__(self, spec: TrialSpec, leave: Callable[[str], None]) -> None:
-        self._spec, self._leave = spec, leave
+    def __init__(
+        self, spec: TrialSpec, leave: Callable[[str], None], *, is_in_doubt: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._spec, self._leave, self._is_in_doubt = spec, leave, is_in_doubt
+        self._looks, self._end = itertools.count(), EndByTheKernel()
+        self._of_children = 0.0
         self._step = 0
         self._began = self._heard = time.monotonic()
         self._is_over = threading.Event()
@@ -53,6 +69,7 @@ class Watchdog:
         self._is_over.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
+        self._end.close()
 
     def hear(self, step: int) -> None:
         """A sign of life."""
@@ -63,18 +80,25 @@ class Watchdog:
     def _arm(self) -> None:
         """Have the process ended from C, which needs no lock, some time after the thread should have done so."""
         seconds = SECONDS_WITHOUT_A_STEP if self._spec.seconds is None else self._spec.seconds
+        self._end.come_in(seconds + SECONDS_WITHOUT_THE_LOCK + SECONDS_OF_GRACE)
         stream = sys.__stderr__
         if stream is not None and not stream.closed:
             faulthandler.dump_traceback_later(seconds + SECONDS_WITHOUT_THE_LOCK, exit=True, file=stream)
 
     def _watch(self) -> None:
         while not self._is_over.wait(SECONDS_BETWEEN_LOOKS):
-            fault = self._fault()
+            fault = self._fault_of_time()
+            if fault is None:
+                # where it can open no file any more, its time is watched all the same
+                with contextlib.suppress(OSError):
+                    fault = self._fault_of_memory()
+                    if fault is not None and self._is_in_doubt():
+                        end_process()
             if fault is not None:
                 self._leave(f"after step {self._step}: {fault}; the process was ended.")
-                os._exit(1)
+                end_process()
 
-    def _fault(self) -> str | None:
+    def _fault_of_time(self) -> str | None:
         now, spec = time.monotonic(), self._spec
         if spec.seconds is not None:
             if now - self._began > spec.seconds + SECONDS_OF_GRACE:
@@ -84,7 +108,13 @@ class Watchdog:
                 f"no step for {SECONDS_WITHOUT_A_STEP / 60.0:.0f} minutes, taken for hung (budget.trial_minutes "
                 "sets another limit)"
             )
-        own = own_memory()
+        return None
+
+    def _fault_of_memory(self) -> str | None:
+        spec = self._spec
+        if next(self._looks) % LOOKS_BETWEEN_LOOKS_AT_CHILDREN == 0:
+            self._of_children = sum(map(memory_alone, descendants()))
+        own = own_memory() + self._of_children
         if spec.memory_gib is not None and own > spec.memory_gib:
             return f"{own:.2f} GiB of memory are more than resources.memory_gib_per_trial, {spec.memory_gib:g}"
         left, total = machine_memory()
@@ -93,10 +123,72 @@ class Watchdog:
         return None
 
 
+class EndByTheKernel:
+    """A timer of the kernel's that kills this process, even one that is stopped; only Linux has it."""
+
+    def __init__(self) -> None:
+        event = (ctypes.c_int * 16)(0, 0, signal.SIGKILL)  # struct sigevent: a value, the signal, "send a signal"
+        self._library, self._timer = ctypes.CDLL(None), ctypes.c_void_p()
+        self._exists = hasattr(self._library, "timer_create") and not self._library.timer_create(
+            ctypes.c_int(time.CLOCK_MONOTONIC), event, ctypes.byref(self._timer)
+        )
+
+    def come_in(self, seconds: float) -> None:
+        """Let it come then, in place of when it would have."""
+        if self._exists:
+            times = (ctypes.c_long * 4)(0, 0, math.ceil(seconds), 0)  # struct itimerspec: no repeats, then the time
+            self._library.timer_settime(self._timer, 0, times, None)
+
+    def close(self) -> None:
+        """Let it not come."""
+        if self._exists:
+            self._library.timer_delete(self._timer)
+            self._exists = False
+
+
+def end_process() -> NoReturn:
+    """End this process at once, and those that it started."""
+    try:
+        for child in descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+    finally:
+        os._exit(1)
+
+
+def has_room() -> bool:
+    """Whether this process may still open as many files as it has open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        return len(os.listdir("/dev/fd")) < MOST_OPEN_FILES * most
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+
+
 def own_memory() -> float:
     """What this process holds in memory, in GiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / GIB
+
+
+def memory_alone(process: int) -> float:
+    """What a process holds and shares with no other, in GiB; 0 for one that is gone or another user's."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0.0
+    sizes = dict(line.split(":") for line in lines)
+    return sum(float(sizes[name].split()[0]) for name in ("Private_Clean", "Private_Dirty")) * 1024 / GIB
+
+
+def descendants(process: int | str = "self") -> list[int]:
+    """The processes that this one started, and those that they did."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            children = [int(child) for child in listed.read_text().split()]
+            found += [one for child in children for one in (child, *descendants(child))]
+    return found
 
 
 def machine_memory() -> tuple[float, float]:

@@ -6,7 +6,6 @@ import math
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from stabletune.trial.process_state import kept_process, reset_process, seed_eve
 from stabletune.trial.standard_loop import run_standard_loop
 from stabletune.trial.training import Training
 from stabletune.trial.trial import Trial
+from stabletune.trial.user_errors import MOST_OF_A_REASON, readable, told_by, traceback_of
 from stabletune.trial.verdict import Verdict
 from stabletune.trial.workload import keeps_own_loop, load_function
 
@@ -86,8 +86,9 @@ def _attempt(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, not the user's code
-        verdict = Verdict("failed", f"{_where(trial)}: the workload raised {type(error).__name__}: {error}")
-        trace = traceback.format_exc()
+        folder = Path(spec.workload.path).parent if spec.workload.path is not None else None
+        verdict = Verdict("failed", f"{_where(trial)}: the workload raised {told_by(error, folder)}")
+        trace = traceback_of(error)
     finally:
         if os.getpid() != process:
             os._exit(1)  # user code forked, and its child came back here: the trial is the parent's
@@ -132,16 +133,17 @@ def _result(
         return TrialResult(
             spec=spec,
             status=verdict.status,
-            reason=verdict.reason,
+            reason=readable(verdict.reason, MOST_OF_A_REASON),
             losses=np.zeros(0),
             traceback=trace,
             seconds=seconds,
         )
     history = trial.history
+    reason = "; ".join([verdict.reason.rstrip("."), *trial.notes]) if trial.notes else verdict.reason
     return TrialResult(
         spec=spec,
         status=verdict.status,
-        reason="; ".join([verdict.reason.rstrip("."), *trial.notes]) if trial.notes else verdict.reason,
+        reason=readable(reason, MOST_OF_A_REASON),
         losses=np.array(history.losses, dtype=np.float64),
         measurements=tuple(history.measurements),
         episodes=tuple(history.spikes.episodes),

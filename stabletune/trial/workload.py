@@ -66,13 +66,24 @@ def forget_last_import() -> None:
     global _last_import
     if _last_import is None:
         return
+    for name in modules_of_last_import():
+        del sys.modules[name]
     last, _last_import = _last_import, None
-    for name, module in list(sys.modules.items()):
-        is_new = name not in last.loaded_before and name.partition(".")[0] != "stabletune"
-        if is_new and _lies_in(module, last.folder):
-            del sys.modules[name]
     if last.extends_path and str(last.folder) in sys.path:
         sys.path.remove(str(last.folder))
+
+
+def modules_of_last_import() -> dict[str, ModuleType]:
+    """The last workload file and the modules beside it: none that was there before, is installed or is stabletune's."""
+    if _last_import is None:
+        return {}
+    return {
+        name: module
+        for name, module in list(sys.modules.items())
+        if name not in _last_import.loaded_before
+        and name.partition(".")[0] != "stabletune"
+        and _lies_in(module, _last_import.folder)
+    }
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:

@@ -8,7 +8,9 @@ import gc
 import logging
 import os
 import random
+import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -94,6 +96,58 @@ def ignores_signals():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+def raises_silently():
+    raise Silent
+
+
+def raises_megabytes():
+    raise OSError("\udcff\0" * 2**20)
+
+
+def opens_every_file():
+    with contextlib.suppress(OSError):
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+
+
+def closes_descriptors():
+    for number in (0, 1, 2):
+        os.close(number)
+
+
+def replaces_functions():
+    linear = torch.nn.functional.linear
+    torch.nn.functional.linear = lambda *given: 1.5 * linear(*given)
+    torch.optim.AdamW.step = time.monotonic = torch.manual_seed = lambda *_: 0.0
+
+
+def hooks_every_module():
+    torch.nn.modules.module.register_module_forward_hook(lambda module, given, output: 1.5 * output)
+
+
+def lowers_limits():
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (8, resource.getrlimit(limit)[1]))
+    os.umask(0o777)
+
+
+def hangs_with_children():
+    for _ in range(2):
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    time.sleep(3600)
+
+
+def connects_to_ray():
+    import ray
+
+    ray.init(address="local")
+
+
 ACTIONS = {
     "raises at a step": raises,
     "leaves by sys.exit": sys.exit,
@@ -113,6 +167,15 @@ ACTIONS = {
     "ignores signals": ignores_signals,
     "raises KeyboardInterrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt()),
     "raises GeneratorExit": lambda: (_ for _ in ()).throw(GeneratorExit()),
+    "raises what has no words": raises_silently,
+    "raises megabytes that are no text": raises_megabytes,
+    "opens every file": opens_every_file,
+    "closes its descriptors": closes_descriptors,
+    "replaces functions": replaces_functions,
+    "hooks every module": hooks_every_module,
+    "lowers limits": lowers_limits,
+    "hangs with children": hangs_with_children,
+    "connects to Ray": connects_to_ray,
     "runs out of recursion": lambda: (lambda f: f(f))(lambda f: f(f)),
 }
 
@@ -122,7 +185,22 @@ def spins():
         pass
 
 
+def registers():
+    """As registries of models do, which no process may fill twice."""
+    if hasattr(torch.nn, "_rogue"):
+        raise ValueError("a model of that name is registered")
+    torch.nn._rogue = True
+
+
+def leaves_memory():
+    torch.nn.__dict__.setdefault("_kept", []).append(np.ones(2**27))
+
+
 def build(seed, device, *, kind="none"):
+    if kind.startswith("registers a model"):
+        registers()
+    if kind.startswith("leaves a GiB"):
+        leaves_memory()
     if kind == "raises at build":
         raise ValueError("no such data set")
     if kind == "spins at build":

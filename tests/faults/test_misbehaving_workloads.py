@@ -44,6 +44,23 @@ EXPECTED = {
     "ignores signals": ("completed", ""),
     "raises KeyboardInterrupt": ("failed", "step 21: the workload raised KeyboardInterrupt"),
     "raises GeneratorExit": ("failed", "step 21: the workload raised GeneratorExit"),
+    "raises what has no words": (
+        "failed",
+        r"step 21: .* Silent: its message cannot be had: SystemExit \(misbehaving\.py",
+    ),
+    "raises megabytes that are no text": ("failed", r"OSError: \\udcff\\x00.* letters left out"),
+    "opens every file": ("completed", ""),
+    "closes its descriptors": ("completed", ""),
+    "replaces functions": ("completed", ""),
+    "hooks every module": ("completed", ""),
+    "lowers limits": ("completed", ""),
+    "hangs with children": ("failed", f"{OVER}; the process was ended"),
+    "connects to Ray": ("failed", "step 21: the workload raised RuntimeError: Maybe you called ray.init twice"),
+    "registers a model": ("completed", ""),
+    "registers a model again": ("completed", ""),
+    "leaves a GiB": ("completed", ""),
+    "leaves a GiB again": ("completed", ""),
+    "leaves a GiB once more": ("completed", ""),
     "runs out of recursion": ("failed", "step 21: the workload raised RecursionError"),
 }
 # Short for what is to outlast it, long for what is not: a new process imports torch within it.

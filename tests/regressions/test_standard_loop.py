@@ -100,3 +100,23 @@ def test_named_tuples_and_dataclasses_keep_their_type():
 def test_what_holds_no_tensor_stays_what_it_is(batch):
     assert move(batch, META) == batch
     assert type(move(batch, META)) is type(batch)
+
+
+def test_batches_that_come_only_once_are_said_to_rather_than_called_empty(tmp_path):
+    source = """
+    import torch
+    from stabletune import Training
+
+    class Once:
+        def __init__(self):
+            self.left = iter([torch.ones(1), torch.ones(1)])
+
+        def __iter__(self):
+            return self.left
+
+    def build(seed, device):
+        return Training(model=torch.nn.Linear(1, 1), loss_fn=lambda m, b: m(b).square().mean(), batches=Once())
+    """
+    result = run_trial(spec_of_file(tmp_path, source))
+    assert result.status == "failed"
+    assert "step 3: Training.batches: must yield its batches each time, but got none at pass 2." in result.reason

@@ -69,3 +69,10 @@ def test_forgetting_the_eval_value_is_named(tmp_path):
     source = OWN.replace("trial.report_eval(0.25)", "pass")
     result = run_trial(spec_of_file(tmp_path, source, function="train", source="eval"))
     assert "must call trial.report_eval(value)" in result.reason
+
+
+def test_a_loop_that_never_stops_is_recorded_rather_than_waited_for(tmp_path):
+    source = OWN.replace("for step in range(trial.steps):", "while True:").replace("break", "pass")
+    result = run_trial(spec_of_file(tmp_path, source, function="train"))
+    assert result.status == "failed"
+    assert "after step 60: train: must stop when trial.step returns True, but called it 1061 times" in result.reason

@@ -57,7 +57,7 @@ def test_the_same_spec_gives_the_same_result_after_a_trial_that_changed_global_s
 def test_an_exception_becomes_a_failed_result_with_its_traceback(tmp_path):
     result = run_trial(spec_of_file(tmp_path, "def build(seed, device):\n    raise KeyError('column')"))
     assert result.status == "failed"
-    assert result.reason == "building: the workload raised KeyError: 'column'"
+    assert result.reason == "building: the workload raised KeyError: 'column' (workload.py:2)"
     assert "workload.py" in result.traceback
 
 

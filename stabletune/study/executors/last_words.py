@@ -1,4 +1,4 @@
-"""Why a worker process ended itself, left in the cluster's key-value store for the next attempt and the driver."""
+"""Why a worker process ended itself, left in the cluster's key-value store for the next attempt."""
 
 from __future__ import annotations
 
@@ -18,5 +18,10 @@ def left(trial_id: str) -> str | None:
     return None if found is None else found.decode()
 
 
-def _key(trial_id: str) -> bytes:
-    return f"last_words:{trial_id}".encode()
+def doubt(trial_id: str) -> bool:
+    """Note that this trial is tried again in another process; False where it was before."""
+    return not _internal_kv_put(_key(trial_id, "doubted"), b"1", overwrite=False, namespace=NAMESPACE)
+
+
+def _key(trial_id: str, what: str = "last_words") -> bytes:
+    return f"{what}:{trial_id}".encode()

@@ -7,20 +7,37 @@ from collections.abc import Callable
 from stabletune.records import Progress, TrialResult, TrialSpec
 
 
-def run_watched(spec: TrialSpec, report: Callable[[Progress], bool], leave: Callable[[str], None]) -> TrialResult:
+def run_watched(
+    spec: TrialSpec,
+    report: Callable[[Progress], bool],
+    leave: Callable[[str], None],
+    *,
+    is_in_doubt: Callable[[], bool] = lambda: False,
+) -> TrialResult:
     """Run one trial in a process of its own, which ends itself if the trial hangs or outgrows it.
 
-    ``leave`` takes the reason first.
+    Args:
+        spec: what to run.
+        report: takes the progress; False ends the trial.
+        leave: takes the reason before the process ends.
+        is_in_doubt: whether what earlier trials left in the process may be why this one cannot run here. Asked where it
+            fails before its first step, where memory is short, and where too many files are open: True ends the process
+            without a reason.
     """
-    from stabletune.trial.watchdog import Watchdog
+    from stabletune.trial.watchdog import Watchdog, end_process, has_room
 
-    with Watchdog(spec, leave) as watchdog:
+    if not has_room() and is_in_doubt():
+        end_process()
+    with Watchdog(spec, leave, is_in_doubt=is_in_doubt) as watchdog:
 
         def heard(progress: Progress) -> bool:
             watchdog.hear(progress.step)
             return report(progress)
 
-        return run_here(spec, heard)
+        result = run_here(spec, heard)
+    if result.status == "failed" and not result.steps and is_in_doubt():
+        end_process()
+    return result
 
 
 def run_here(spec: TrialSpec, report: Callable[[Progress], bool]) -> TrialResult:

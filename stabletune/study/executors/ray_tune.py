@@ -27,6 +27,7 @@ from stabletune.study.failures import ended, worker_died
 from stabletune.study.source import TrialSource
 
 RETRIES_OF_A_DEAD_WORKER = 2  # the first may go to a node that has just died too
+_begun: list[str] = []  # the trials of this worker
 
 
 class RayTuneExecutor:
@@ -113,7 +114,14 @@ def _run_in_actor(config: dict[str, Any]) -> None:
     if words is not None:  # an earlier attempt ended its process; another would do the same
         tune.report({"result": ended(spec, words)})
         return
-    result = run_watched(spec, report, lambda sentence: last_words.leave(trial_id, sentence))
+    was_used = bool(_begun)
+    _begun.append(trial_id)
+    result = run_watched(
+        spec,
+        report,
+        lambda sentence: last_words.leave(trial_id, sentence),
+        is_in_doubt=lambda: was_used and last_words.doubt(trial_id),
+    )
     if not is_wanted:
         raise SystemExit  # Tune stopped the trial by raising it; a thread that returns instead blocks the actor
     tune.report({"result": result})
