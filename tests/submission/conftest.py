@@ -65,8 +65,10 @@ def head(environment, ports, rays_folder):
         wait_for(f"http://127.0.0.1:{agent}/api/local_raylet_healthz", process, log)
         yield url
     finally:
+        ended = process.poll()
         process.terminate()
         process.wait()
+    assert ended is None, log.read_text()
 
 
 class Losing(BaseHTTPRequestHandler):

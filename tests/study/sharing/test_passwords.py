@@ -99,7 +99,8 @@ def test_a_database_that_cannot_be_opened_is_a_mistake_with_its_key_and_without_
     assert "storage: " in said
     assert ":***@" in said
     assert says in said
-    assert not [part for part in ("open-", "sesam", "ses@", "ame@") if part in said]
+    elsewhere = said.replace(str(tmp_path), "")  # which may hold any of these by chance, as popen-gw0 does
+    assert not [part for part in ("open-", "sesam", "ses@", "ame@") if part in elsewhere]
     assert not (tmp_path / "out").exists()
 
 
