@@ -33,6 +33,18 @@ VALID = {
     "tensorboard": False,
 }
 ODD = [".inf", ".nan", "-.inf", "1e999", "0x1F", "1_000", "~", "null", "yes", "2001-01-01", "!!binary aGk=", "&a [*a]"]
+UNREADABLE = [
+    "2001-02-30",
+    "2001-01-01 25:00:00",
+    "1" * 5000,
+    '"\\ud800"',
+    "? [a]",
+    "<<: 1",
+    "[" * 2000,
+    "*a",
+    "%a",
+    "1:99:99",
+]
 scalars = (
     st.none()
     | st.booleans()
@@ -121,7 +133,7 @@ def test_a_valid_config_with_one_part_changed(folder, path, value, is_removed):
     assert is_clear(found) and names(found, path[0])
 
 
-@given(path=st.sampled_from(PATHS), text=st.sampled_from(ODD) | st.text(string.printable, max_size=10))
+@given(path=st.sampled_from(PATHS), text=st.sampled_from(ODD + UNREADABLE) | st.text(string.printable, max_size=10))
 def test_a_valid_config_with_raw_text_for_a_value(folder, path, text):
     marked = yaml.safe_dump(changed(path, "MARK", is_removed=False), default_flow_style=None)
     assert is_clear(answer(folder, marked.replace("MARK", text, 1).encode("utf-8", "surrogatepass")))
