@@ -18,6 +18,7 @@ SIGNALS = [
 ]
 ENERGIES = {"oscillation_energy", "oscillation_refill"}
 USUAL = (0.0, 1e-6, 0.02, 0.5, 0.8, 0.96, 1.0, 1.3, 5.0, 60.0)
+ODD_NORMS = (0.0, 0.0, *NOT_FINITE, *EXTREME)
 ODD = (*NOT_FINITE, *EXTREME, -1.0)
 lengths = st.integers(1, 160)
 GROWS_FOR = 12
@@ -110,7 +111,7 @@ class Recorded:
                 history.measurements.append(self.readings.measurement(step, loss, lr))
             is_new = len(history.spikes.episodes) > n_found or not math.isfinite(loss)
             n_found = len(history.spikes.episodes)
-            if (is_new and self.readings.chance(0.5)) or self.readings.chance(0.01):
+            if (is_new and self.readings.chance(0.8)) or self.readings.chance(0.01):
                 history.inspections.append(self.readings.look(step))
             yield history
 
@@ -119,7 +120,7 @@ class Recorded:
 def recorded(draw):
     n_steps = draw(lengths)
     loss_floor, n_before = draw(st.sampled_from([0.0, 0.0, -1.0, 0.5])), draw(st.sampled_from([0, 0, 7]))
-    losses, norms, rates = (draw(runs(st.just(n_steps))) for _ in range(3))
+    losses, norms, rates = draw(runs(st.just(n_steps))), *(draw(runs(st.just(n_steps), ODD_NORMS)) for _ in range(2))
     if draw(st.booleans()):
         rates = [1e-3] * n_steps
     grows = draw(st.booleans())

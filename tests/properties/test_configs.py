@@ -33,6 +33,17 @@ VALID = {
     "tensorboard": False,
 }
 ODD = [".inf", ".nan", "-.inf", "1e999", "0x1F", "1_000", "~", "null", "yes", "2001-01-01", "!!binary aGk=", "&a [*a]"]
+UNREADABLE = [
+    "2001-02-30",
+    "2001-01-01 25:00:00",
+    "1" * 5000,
+    '"\\ud800"',
+    "? [a]",
+    "<<: 1",
+    "[" * 2000,
+    "*a",
+    "1:99:99",
+]
 scalars = (
     st.none()
     | st.booleans()
@@ -121,7 +132,7 @@ def test_a_valid_config_with_one_part_changed(folder, path, value, is_removed):
     assert is_clear(found) and names(found, path[0])
 
 
-@given(path=st.sampled_from(PATHS), text=st.sampled_from(ODD) | st.text(string.printable, max_size=10))
+@given(path=st.sampled_from(PATHS), text=st.sampled_from(ODD + UNREADABLE) | st.text(string.printable, max_size=10))
 def test_a_valid_config_with_raw_text_for_a_value(folder, path, text):
     marked = yaml.safe_dump(changed(path, "MARK", is_removed=False), default_flow_style=None)
     assert is_clear(answer(folder, marked.replace("MARK", text, 1).encode("utf-8", "surrogatepass")))
@@ -137,6 +148,7 @@ def test_a_config_that_was_cut_and_has_junk_in_it(folder, cut, junk):
 @given(
     override=st.text(string.printable, max_size=30)
     | st.builds("{}={}".format, st.sampled_from(PATHS).map(".".join), scalars)
+    | st.builds("{}.{}={}".format, *[st.sampled_from(PATHS).map(".".join)] * 2, scalars)
 )
 def test_any_override(folder, override):
     assert is_clear(answer(folder, yaml.safe_dump(VALID).encode(), [override]))
