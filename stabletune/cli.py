@@ -222,7 +222,7 @@ def list_(
 ) -> None:
     """Print what can be named in a config."""
     with _errors_as_exit_codes():
-        from stabletune.catalog import catalog
+        from stabletune.config.catalog import catalog
 
         print(catalog(what))
 

@@ -54,6 +54,12 @@ def test_what_only_reads_needs_no_torch(run_dir, arguments):
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip().endswith("loaded: []")
 
 
+def test_the_package_runs_as_a_module_where_the_script_is_not_on_the_path():
+    done = subprocess.run([sys.executable, "-m", "stabletune", "list", "formats"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, invoke("list", "formats").stdout)
+    assert subprocess.run([sys.executable, "-m", "stabletune", "list", "odd"], capture_output=True).returncode == 2
+
+
 def test_help_names_every_command():
     text = invoke("--help").stdout
     for command in ("search", "submit", "trial", "compare", "report", "export", "list"):

@@ -42,12 +42,16 @@ PRODUCT_COST = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The fields of a ``Measurement``, the cost in gradients, what S was foreseen to be and what now foresees it."""
+    """The fields of a ``Measurement``, the cost in gradients, what S was foreseen to be and what now foresees it.
+
+    ``is_before_first_step``: no parameter has taken a step, so that there is no S.
+    """
 
     fields: dict[str, Any]
     cost: float
     foreseen: float | None = None
     foresight: Foresight | None = None
+    is_before_first_step: bool = False
 
 
 class Probe:
@@ -112,7 +116,7 @@ class Probe:
         """
         tensors = read_tensors(self._optimizer, clip_factor)
         if not tensors:
-            return Reading({}, 0.0)
+            return Reading({}, 0.0, is_before_first_step=True)
         params = [tensor.param for tensor in tensors]
         with undisturbed(self._model, params):
             counter = WorkCounter() if self.gradient_work is None else None

@@ -12,7 +12,7 @@ from torch import Tensor
 from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
-from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, make_schedule
+from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, OVERHEAD, make_schedule
 from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.step_notes import StepNotes, as_number, check_closure
 from stabletune.monitor.work import CountedOnce, python_work
@@ -21,6 +21,7 @@ from stabletune.signals.frozen_curvature import Foresight, fastest_growth
 from stabletune.signals.optimizer_state.reading import check_optimizer, check_parameters, read_tensors
 from stabletune.signals.v_hat_staleness import SecondMomentSums, sum_second_moments, v_hat_decay
 
+MOST_SKIPPED = 24  # in a row at the start: a GradScaler would then have come down from 65536 to below 0.01
 _log = logging.getLogger("stabletune")
 
 
@@ -31,7 +32,7 @@ class StabilityMonitor:
         model: the module being trained, whose buffers, modes and gradients are left as they are.
         optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
-        every: measure every field at each N-th step, with more products at ``every=1``; ``overhead`` is then ignored.
+        every: measure every field at each N-th step, with more products at ``every=1``; not together with ``overhead``.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1; up to 100 steps' worth of it
             comes in advance, and two readings are promised to runs of 50 steps or more.
         steps: how many steps the run will have, if known: the budget is then planned over them.
@@ -53,7 +54,7 @@ class StabilityMonitor:
         optimizer: torch.optim.Optimizer,
         probe: Callable[[], Tensor] | None = None,
         every: int | None = None,
-        overhead: float = 0.05,
+        overhead: float = OVERHEAD,
         *,
         steps: int | None = None,
         shadow_beta2: Sequence[float] = (),
@@ -227,7 +228,11 @@ class StabilityMonitor:
         if closure is None or not self._measures_curvature:
             return Reading(dict(self._glance()), self._glance_at_state.cost)
         extras, clip_factor = self._schedule.extras(self._n_steps), self.notes.clip_factor()
-        return self._reader.read(closure, extras, clip_factor=clip_factor)
+        reading = self._reader.read(closure, extras, clip_factor=clip_factor)
+        if reading.is_before_first_step and self._n_steps > MOST_SKIPPED:
+            why = f"the optimizer has taken no step in {self._n_steps} calls. Give the one that trains the model."
+            self._say(f"S is not read: {why}", note=f"step {self.n_steps}: {why}")
+        return reading
 
     def _say(self, what: str, *, note: str | None = None) -> None:
         """Keep it as the note, and log it if there was none."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stabletune.errors import MeasurementError
 from stabletune.monitor import StabilityMonitor
+from stabletune.monitor.integrations.watch import Watch
 from stabletune.optim import InstrumentedAdamW
 from stabletune.records import Measurement
 from tests.reference.dense_sharpness import dense_sharpness
@@ -414,10 +415,36 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str)
         StabilityMonitor(model, optimizer, **settings)
 
 
-def test_overhead_is_ignored_when_every_is_given() -> None:
+@pytest.mark.parametrize("settings", [{"every": 1}, {"every": 15}, {"overhead": 0.5}], ids=str)
+def test_an_optimizer_that_never_steps_is_told_of_once(settings: dict[str, Any], caplog: Any) -> None:
     model, optimizer, closure = tiny()
-    monitor = StabilityMonitor(model, optimizer, every=1, overhead=0.0)
-    assert monitor.step(step(optimizer, closure), closure) is not None
+    monitor = StabilityMonitor(model, optimizer, **settings)
+    readings = [reading for _ in range(60) if (reading := monitor.step(1.0, closure)) is not None]
+    assert readings
+    assert all(reading.sharpness_ratio is None for reading in readings)
+    assert caplog.text.count("S is not read: the optimizer has taken no step") == 1
+    assert "Give the one that trains the model" in str(monitor.note)
+
+
+def test_first_steps_that_a_scaler_skips_are_no_optimizer_that_never_steps(caplog: Any) -> None:
+    model, optimizer, closure = tiny()
+    monitor = StabilityMonitor(model, optimizer, every=1)
+    for _ in range(20):
+        monitor.step(1.0, closure)
+    reading = monitor.step(step(optimizer, closure), closure)
+    assert reading is not None
+    assert reading.sharpness_ratio is not None
+    assert (caplog.text, monitor.note) == ("", None)
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.15, None])
+def test_every_together_with_an_overhead_is_refused(overhead: float) -> None:
+    model, optimizer, _ = tiny()
+    words = "every must not be given together with overhead, but got every=1 and overhead="
+    with pytest.raises(ValueError, match=words):
+        StabilityMonitor(model, optimizer, every=1, overhead=overhead)
+    with pytest.raises(ValueError, match=words):
+        Watch(every=1, overhead=overhead)
 
 
 def test_an_unknown_optimizer_is_refused() -> None:

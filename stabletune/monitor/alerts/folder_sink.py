@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
+from stabletune.errors import OutputFolderError
 from stabletune.monitor.alerts.jsonl_sink import JsonlSink
 from stabletune.records import (
     ALERTS_FILE,
@@ -17,7 +19,7 @@ from stabletune.records import (
     finite_or_none,
 )
 
-EVERY = 10
+EVERY, SHOWN = 10, 60
 
 
 class FolderSink:
@@ -26,10 +28,11 @@ class FolderSink:
     Args:
         folder: made if it is not there.
         goes_on: add to the files of the same training, which went on from a checkpoint; its monitor is given the
-            checkpoint's step as ``start_step``.
+            checkpoint's step as ``start_step``. A last line that was cut off, as by a kill, is removed.
 
     Raises:
         FileExistsError: the folder holds another training's files.
+        OutputFolderError: the last whole line of ``alerts.jsonl`` is no alert.
     """
 
     def __init__(self, folder: str | Path, *, goes_on: bool = False) -> None:
@@ -42,6 +45,7 @@ class FolderSink:
                 "Name another folder, or go on with that training by goes_on=True."
             )
         path.touch()
+        _end_with_a_whole_line(path)
         self._alerts = JsonlSink(self._folder / ALERTS_FILE)
         self._left_at = _last_level(self._folder / ALERTS_FILE) if goes_on else "calm"
 
@@ -63,8 +67,38 @@ class FolderSink:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
+def _end_with_a_whole_line(path: Path) -> tuple[int, bytes]:
+    """How many whole lines a file has, and the last; one that was cut off goes, for the next would be joined to it."""
+    n_lines, last, end = 0, b"", 0
+    if path.exists():
+        with path.open("r+b") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    n_lines, last, end = n_lines + 1, line, end + len(line)
+            file.truncate(end)
+    return n_lines, last
+
+
 def _last_level(path: Path) -> Level:
     """The level of the last alert in a file; calm where there is none."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # the last may be cut
-    found: Level = json.loads(lines[-1])["level"] if lines else "calm"
-    return found
+    n_lines, last = _end_with_a_whole_line(path)
+    if not n_lines:
+        return "calm"
+    try:
+        found = json.loads(last)
+    except (ValueError, RecursionError):
+        found = None
+    level = found.get("level") if isinstance(found, dict) else None
+    if level not in get_args(Level):
+        raise OutputFolderError(
+            f"{path}:{n_lines}: the last line must be an alert, a JSON object with a level, but got "
+            f"{_shortened(last)}. Restore the file, or remove that line."
+        )
+    known: Level = level
+    return known
+
+
+def _shortened(line: bytes) -> str:
+    """The begin of a line, on one line and with nothing in it that a terminal would obey."""
+    text = ascii(line.decode("utf-8", "replace").strip())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
