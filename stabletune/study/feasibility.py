@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+import optuna
+from optuna.trial import Trial, TrialState
+
 from stabletune.judgement.objective import objective_of
 from stabletune.records import TrialResult
 
@@ -34,6 +37,39 @@ def instability(result: TrialResult) -> float:
     worst = max((episode.worst_ratio for episode in result.episodes), default=1.0)
     height = min(1.0, math.log10(max(1.0, worst)) / 3.0)
     return grade + (1.0 - result.steps / result.spec.steps) + height
+
+
+def tell(
+    study: optuna.Study,
+    trial: Trial,
+    result: TrialResult,
+    *,
+    worst: float | None,
+    is_outside: bool,
+    has_tradeoff: bool,
+) -> None:
+    """Tell a study how a trial ended.
+
+    Args:
+        study: to be told.
+        trial: of the study.
+        result: how it ended.
+        worst: the largest objective that a finished trial has reached, if any has.
+        is_outside: whether its true values lie outside the search space: the sampler must not learn from it.
+        has_tradeoff: whether instability is an objective of its own, in place of a constraint.
+    """
+    if result.status == "failed" or is_outside:
+        study.tell(trial.number, state=TrialState.FAIL)
+        return
+    if not has_tradeoff:
+        trial.set_constraint(CONSTRAINT, instability(result))
+    if result.status == "pruned":
+        if not has_tradeoff:  # Optuna's studies of several objectives keep no intermediate values
+            trial.report(float(result.losses[-1]), result.steps)
+        study.tell(trial.number, state=TrialState.PRUNED)
+        return
+    objective = told_objective(result, worst)
+    study.tell(trial.number, [objective, instability(result)] if has_tradeoff else objective)
 
 
 def is_unstable(result: TrialResult) -> bool:

@@ -15,7 +15,7 @@ from stabletune.config import Config
 from stabletune.hyperparameters import WORKLOAD_ARGS
 from stabletune.records import TrialResult
 from stabletune.study.distributions import distributions, is_inside, nearest_params, suggest
-from stabletune.study.feasibility import CONSTRAINT, instability, told_objective
+from stabletune.study.feasibility import tell
 from stabletune.study.samplers import load_judging_sampler, load_sampler
 from stabletune.study.sharing.access import SharedDatabase
 from stabletune.study.sharing.drivers import Drivers
@@ -184,7 +184,10 @@ class SearchStudy:
                 self.add_abandoned_steps(record["row"]["steps"])
                 return False
             self._running[number].set_user_attr(RECORD, dict(record))
-            self._finish(result, worst=worst)
+            is_outside, has_tradeoff = number in self._outside, self._config.objective.tradeoff
+            tell(
+                self.study, self._running[number], result, worst=worst, is_outside=is_outside, has_tradeoff=has_tradeoff
+            )
             return True
 
         is_own = self.exclusively(store)
@@ -197,22 +200,6 @@ class SearchStudy:
             return []
         trials = self.trials()
         return [number for number in held if trials[number].user_attrs.get(DRIVER) != self.drivers.own]
-
-    def _finish(self, result: TrialResult, *, worst: float | None) -> None:
-        """Tell the outcome; of a trial whose true values lie outside the space the sampler must not learn."""
-        trial = self._running[result.spec.number]
-        if result.status == "failed" or result.spec.number in self._outside:
-            self.study.tell(result.spec.number, state=TrialState.FAIL)
-            return
-        if not self._has_tradeoff:
-            trial.set_constraint(CONSTRAINT, instability(result))
-        if result.status == "pruned":
-            if not self._has_tradeoff:  # Optuna's studies of several objectives keep no intermediate values
-                trial.report(float(result.losses[-1]), result.steps)
-            self.study.tell(result.spec.number, state=TrialState.PRUNED)
-            return
-        objective = told_objective(result, worst)
-        self.study.tell(result.spec.number, [objective, instability(result)] if self._has_tradeoff else objective)
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial as it is stored now, in order of number."""
@@ -298,11 +285,6 @@ class SearchStudy:
     def abandoned_steps(self) -> int:
         """Optimizer steps of runs that gave no result, as far as they were reported."""
         return int(self.attribute("steps_abandoned", 0))
-
-    @property
-    def _has_tradeoff(self) -> bool:
-        """Whether instability is an objective of its own, in place of a constraint."""
-        return self._config.objective.tradeoff
 
     @property
     def _signature(self) -> dict[str, str]:

@@ -109,11 +109,10 @@ def _download(head: Head, job: Job, archive: Path) -> bool:
 
 
 def _hand_out(head: Head, job: Job) -> Parcel:
-    written: list[str] = []
     delivery_id = f"{job.job_id}-results-{secrets.token_hex(4)}"
     head.start(delivery_id, f"stabletune job hand-out {shlex.quote(job.job_id)}", node_id=job.node_id)
-    ended = head.follow(delivery_id, written.append)
-    text = "".join(written)
+    ended = head.follow(delivery_id, lambda _: None)
+    text = head.log(delivery_id) if ended is not None else ""
     lines = [line for line in text.splitlines() if line.startswith("{")]
     if ended is None or ended.status != "SUCCEEDED" or not lines:
         raise JobError(

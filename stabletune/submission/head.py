@@ -19,7 +19,7 @@ SECONDS_WITHOUT_ANSWER = 60.0
 SECONDS_BETWEEN_QUESTIONS = 0.5
 SECONDS_OF_SILENCE = 300.0  # then the log is asked for anew: a connection that was cut quietly tells nobody
 SECONDS_AFTER_SILENCE = 5.0  # a log that cannot be read on is sent from its first line each time
-TRIES_AT_A_LOG = 3
+TRIES_AT_A_LOG = 3  # before it is told that it cannot be followed
 OVER = ("STOPPED", "SUCCEEDED", "FAILED")
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -124,6 +124,8 @@ class Head:
                 if "status code 404" in str(error):
                     return None
                 raise
+            if found.type.value != "SUBMISSION":  # a deleted job's search, which Ray lists by its id all the same
+                return None
             return Job(
                 job_id=job_id,
                 status=str(found.status.value),
@@ -133,10 +135,15 @@ class Head:
                 message=_printable(found.message or ""),
             )
 
+    def log(self, job_id: str) -> str:
+        """All that a job has written."""
+        with self._refusals():
+            return str(self._client.get_job_logs(job_id))
+
     def follow(self, job_id: str, show: Callable[[str], None]) -> Job | None:
         """Pass on what a job writes until it is over; a head that does not answer is asked again for a minute.
 
-        A log that cannot be read on (a proxy without web sockets, bytes that are no text) is left, not the job.
+        Behind a proxy that passes no web sockets the log is read once the job is over.
 
         Returns:
             The job; None where the head knows of it no more.
@@ -158,11 +165,22 @@ class Head:
                 if time.monotonic() - silent_since > SECONDS_WITHOUT_ANSWER:
                     raise
             else:
-                if job is None or (job.is_over and (n_failed == 0 or n_failed >= TRIES_AT_A_LOG)):
+                if job is not None and job.is_over and n_failed:
+                    self._show_rest(job_id, log)
+                if job is None or job.is_over:
                     return job
                 if n_failed == TRIES_AT_A_LOG:
-                    show(f"job {job_id}: its log cannot be read on; whether it is over is asked all the same.\n")
+                    log.show(f"job {job_id}: its log cannot be read while it runs; it is followed all the same.\n")
             time.sleep(SECONDS_BETWEEN_QUESTIONS if log.n_shown > n_before else SECONDS_AFTER_SILENCE)
+
+    def _show_rest(self, job_id: str, log: _Log) -> None:
+        try:
+            text = self.log(job_id)
+        except JobError as error:
+            log.show(f"job {job_id}: its log cannot be read: {error}\n")
+        else:
+            log.begin()
+            log.hear(text)
 
     async def _read(self, job_id: str, log: _Log) -> None:
         """Read a log to its end, or until it has been silent for so long that its connection may be none any more."""
@@ -200,7 +218,7 @@ class _Log:
     def __init__(self, show: Callable[[str], None]) -> None:
         self.n_shown = 0
         self._n_heard = 0
-        self._show = show
+        self.show = show
 
     def begin(self) -> None:
         """A new connection reads from the first line."""
@@ -212,7 +230,7 @@ class _Log:
         self._n_heard += len(text)
         self.n_shown = max(self.n_shown, self._n_heard)
         if new:
-            self._show(_printable(new))
+            self.show(_printable(new))
 
 
 def _checked(address: str) -> str:

@@ -8,17 +8,16 @@ from typing import Any
 
 from stabletune.config import Config
 from stabletune.errors import BaselineFailed, RepeatedFailures
-from stabletune.records import Progress, TrialResult, TrialSpec, finite_or_none
+from stabletune.records import Progress, TrialResult, TrialSpec
 from stabletune.results.store import RunFolder
 from stabletune.study.feasibility import LARGEST, constraint_of
 from stabletune.study.listener import Listener
 from stabletune.study.optuna_study import SearchStudy
-from stabletune.study.prediction.observation import Observation, observe
+from stabletune.study.prediction.observation import Observation
 from stabletune.study.prediction.outlook import REMEMBERED, Outlook
 from stabletune.study.prediction.pace import pace_limits
-from stabletune.study.prediction.place import place_of
 from stabletune.study.proof.prospects import Candidate
-from stabletune.study.specs import all_settings, trial_spec
+from stabletune.study.specs import trial_spec
 from stabletune.study.trials.sampler_view import Judged
 from stabletune.study.trials.several_seeds import OpenTrial
 from stabletune.study.trials.warm_start import Lessons
@@ -193,7 +192,7 @@ class SearchPhase:
         return sum(attributes["row"]["steps"] for attributes in self._finished)
 
     def _finish(self, trial: OpenTrial) -> None:
-        whole, attributes = trial.whole(), self._attributes(trial)
+        whole, attributes = trial.whole(), trial.record(self._config.search_space)
         self._folder.record(whole, row=attributes["row"])
         if self._study.tell(whole, attributes, worst=self._worst):
             self._take(self._study.record(trial.number))
@@ -230,24 +229,6 @@ class SearchPhase:
         is_anew, self._shown = self._shown is not outlook, outlook
         runs = [*self.judged_trials, *self._lessons.runs]
         return self._study.ask(lambda: self._judged(runs, outlook), is_anew=is_anew)
-
-    def _attributes(self, trial: OpenTrial) -> dict[str, Any]:
-        """What is stored with the study."""
-        whole = trial.whole()
-        settings = all_settings(whole.spec)
-        place = place_of(settings, self._config.search_space)
-        others = [result for result in trial.results if result.spec.seed != whole.spec.seed]
-        seen = observe(whole, place)
-        more = [observe(result, place) for result in others]
-        is_slow = whole.status == "pruned"
-        return {
-            "row": finite_or_none(trial.row()),
-            "values": {name: settings[name] for name in self._config.search_space.ranges if trial.number},
-            "settings": settings,
-            "observation": seen.as_data() if seen is not None else None,
-            "of_more_seeds": [observation.as_data() for observation in more if observation is not None],
-            "is_candidate": not whole.is_spiky and (is_slow or whole.objective is not None),
-        }
 
     @property
     def _is_fit_due(self) -> bool:

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from stabletune.judgement.objective import over_seeds
-from stabletune.records import TrialResult
+from stabletune.records import TrialResult, finite_or_none
 from stabletune.results.rows import trial_row
+from stabletune.space import SearchSpace
 from stabletune.study.feasibility import is_unstable
+from stabletune.study.prediction.observation import observe
+from stabletune.study.prediction.place import place_of
+from stabletune.study.specs import all_settings
 
 
 @dataclasses.dataclass
@@ -52,6 +56,22 @@ class OpenTrial:
             "seconds": sum(result.seconds for result in self.results),
             "n_seeds": len(self.results),
             "objective_noise": float(np.std(objectives, ddof=1)) if len(objectives) > 1 else None,
+        }
+
+    def record(self, space: SearchSpace) -> dict[str, Any]:
+        """What is stored with the study once it is over."""
+        whole = self.whole()
+        settings = all_settings(whole.spec)
+        place = place_of(settings, space)
+        seen = observe(whole, place)
+        more = [observe(result, place) for result in self.results if result.spec.seed != whole.spec.seed]
+        return {
+            "row": finite_or_none(self.row()),
+            "values": {name: settings[name] for name in space.ranges if self.number},
+            "settings": settings,
+            "observation": seen.as_data() if seen is not None else None,
+            "of_more_seeds": [observation.as_data() for observation in more if observation is not None],
+            "is_candidate": not whole.is_spiky and (whole.status == "pruned" or whole.objective is not None),
         }
 
 
