@@ -49,7 +49,9 @@ def test_a_search_leaves_in_peace_and_goes_on(write_config, tmp_path, tmp_path_f
     while processes_of(driver.pid) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert processes_of(driver.pid) == [] and list(scratch.glob("stabletune-*")) == []
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [*command, "--resume", "--executor", "inline"], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     with (out / "trials.csv").open(newline="") as file:
         assert sorted(int(row["trial"]) for row in csv.DictReader(file)) == list(range(8))
