@@ -88,14 +88,14 @@ def _last_level(path: Path) -> Level:
         found = json.loads(last)
     except (ValueError, RecursionError):
         found = None
+    known: dict[str, Level] = {level: level for level in get_args(Level)}
     level = found.get("level") if isinstance(found, dict) else None
-    if level not in get_args(Level):
+    if not isinstance(level, str) or level not in known:
         raise OutputFolderError(
             f"{path}:{n_lines}: the last line must be an alert, a JSON object with a level, but got "
             f"{_shortened(last)}. Restore the file, or remove that line."
         )
-    known: Level = level
-    return known
+    return known[level]
 
 
 def _shortened(line: bytes) -> str:

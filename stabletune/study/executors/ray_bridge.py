@@ -71,14 +71,14 @@ class SourceSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Hand the source a result, a dead worker, or a trial that was ended early."""
-        spec = self._specs.pop(trial_id)
+        spec, steps = self._specs.pop(trial_id), self._steps.pop(trial_id, 0)
         outcome: TrialResult | None = (result or {}).get("result")
         if outcome is not None and not error:
             self.source.on_result(dataclasses.replace(outcome, spec=spec))  # a worker's names its own files
         elif trial_id in self._abandoned or not self._is_cluster_alive():
-            self.source.on_abandoned(spec, self._steps.get(trial_id, 0))
+            self.source.on_abandoned(spec, steps)
         else:
-            self.source.on_result(self._worker_died(spec, self._steps.get(trial_id, 0)))
+            self.source.on_result(self._worker_died(spec, steps))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the Optuna study is the truth."""
