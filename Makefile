@@ -74,7 +74,7 @@ prediction: $(READY) ## Judge the search's rule and forecast on the corpus; OPTI
 reproduce: $(READY) ## Run the paper's experiments and write docs/reproduction.md; FULL=1 takes longer, ITEMS="1 3" picks
 	$(BIN)/python -m examples.paper $(ITEMS) $(if $(FULL),--full)
 
-fuzz: $(READY) ## Run the property tests with 20,000 examples each (half an hour and more)
+fuzz: $(READY) ## Run the property tests with 20,000 examples each (about 40 minutes on an idle core)
 	$(BIN)/python -m pytest -q tests/properties --hypothesis-profile=long
 
 soak: $(READY) ## Kill drivers and workers of a search at random moments, MINUTES=10, and count what was lost

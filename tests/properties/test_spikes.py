@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stabletune.judgement.guard_policy import GuardPolicy
@@ -28,6 +28,7 @@ def test_episodes_lie_in_order_within_the_run_and_apart(losses):
     assert (bool(found.episodes) or found.diverged) == (found.worst_score > 1.0)
 
 
+@example(losses=[1.0] * 20 + [3.0] * 5 + [1.0] * 50)
 @given(losses=broken_runs)
 def test_scores_and_episodes_are_those_of_a_naive_twin(losses):
     detector = SpikeDetector()
