@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 from stabletune.monitor.account import Account
 from stabletune.monitor.approach import Approach
 
-OVERHEAD = 0.05
 GLANCE_SHARE = 0.25
 STEADY_GLANCE_SHARE = 0.1
 SHORTEST_GLANCE_GAP = 2
@@ -245,11 +244,6 @@ def make_schedule(every: int | None, overhead: float, steps: int | None = None, 
             raise ValueError(
                 f"StabilityMonitor: every must be a whole number of at least 1, but got {every!r}. "
                 "Leave it out to measure by overhead."
-            )
-        if overhead != OVERHEAD:
-            raise ValueError(
-                f"StabilityMonitor: every must not be given together with overhead, but got every={every} and "
-                f"overhead={overhead!r}. Remove one of the two."
             )
         return EveryNth(every, start_step)
     if isinstance(overhead, bool) or not isinstance(overhead, (int, float)) or not 0 < overhead <= 1:

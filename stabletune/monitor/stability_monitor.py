@@ -12,7 +12,7 @@ from torch import Tensor
 from stabletune.errors import MeasurementError
 from stabletune.monitor.glance import glance
 from stabletune.monitor.reading import GRAPH_COST, Probe, Reading
-from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, OVERHEAD, make_schedule
+from stabletune.monitor.schedule import GLANCE_COST, LOOK_COST, make_schedule
 from stabletune.monitor.shadow_reading import ShadowReader
 from stabletune.monitor.step_notes import StepNotes, as_number, check_closure
 from stabletune.monitor.work import CountedOnce, python_work
@@ -32,7 +32,7 @@ class StabilityMonitor:
         model: the module being trained, whose buffers, modes and gradients are left as they are.
         optimizer: torch's Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad, or InstrumentedAdamW.
         probe: returns the loss on a fixed batch; takes the place of the closure given to ``step``.
-        every: measure every field at each N-th step, with more products at ``every=1``; not together with ``overhead``.
+        every: measure every field at each N-th step, with more products at ``every=1``; ``overhead`` is then ignored.
         overhead: share of the training cost that measuring may take, 0 < overhead <= 1; up to 100 steps' worth of it
             comes in advance, and two readings are promised to runs of 50 steps or more.
         steps: how many steps the run will have, if known: the budget is then planned over them.
@@ -54,7 +54,7 @@ class StabilityMonitor:
         optimizer: torch.optim.Optimizer,
         probe: Callable[[], Tensor] | None = None,
         every: int | None = None,
-        overhead: float = OVERHEAD,
+        overhead: float = 0.05,
         *,
         steps: int | None = None,
         shadow_beta2: Sequence[float] = (),

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from stabletune.errors import MeasurementError
 from stabletune.monitor import StabilityMonitor
-from stabletune.monitor.integrations.watch import Watch
 from stabletune.optim import InstrumentedAdamW
 from stabletune.records import Measurement
 from tests.reference.dense_sharpness import dense_sharpness
@@ -437,14 +436,10 @@ def test_first_steps_that_a_scaler_skips_are_no_optimizer_that_never_steps(caplo
     assert (caplog.text, monitor.note) == ("", None)
 
 
-@pytest.mark.parametrize("overhead", [0.0, 0.15, None])
-def test_every_together_with_an_overhead_is_refused(overhead: float) -> None:
-    model, optimizer, _ = tiny()
-    words = "every must not be given together with overhead, but got every=1 and overhead="
-    with pytest.raises(ValueError, match=words):
-        StabilityMonitor(model, optimizer, every=1, overhead=overhead)
-    with pytest.raises(ValueError, match=words):
-        Watch(every=1, overhead=overhead)
+def test_overhead_is_ignored_when_every_is_given() -> None:
+    model, optimizer, closure = tiny()
+    monitor = StabilityMonitor(model, optimizer, every=1, overhead=0.0)
+    assert monitor.step(step(optimizer, closure), closure) is not None
 
 
 def test_an_unknown_optimizer_is_refused() -> None:

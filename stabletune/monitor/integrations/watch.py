@@ -11,7 +11,7 @@ import torch
 
 from stabletune.judgement.guard_policy import GuardBounds, GuardPolicy
 from stabletune.monitor.alerts.stability_alerts import Sink, StabilityAlerts, check_sinks
-from stabletune.monitor.schedule import OVERHEAD, make_schedule
+from stabletune.monitor.schedule import make_schedule
 from stabletune.monitor.stability_guard import MODES, Mode, StabilityGuard
 from stabletune.monitor.stability_monitor import StabilityMonitor
 from stabletune.records import Measurement
@@ -37,7 +37,7 @@ class Watch:
         self,
         *,
         every: int | None = None,
-        overhead: float = OVERHEAD,
+        overhead: float = 0.05,
         steps: int | None = None,
         loss_floor: float = 0.0,
         sinks: Sequence[Sink] = (),

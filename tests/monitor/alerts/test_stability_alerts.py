@@ -104,8 +104,7 @@ def train_on_batches(n_steps, *, bad_at=None, breaks_from=None, sees_batches=Tru
     data = torch.randn(8, 32, 4)
     labels = (data.sum(-1).sign() + 1).long()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    cadence = {"overhead": 0.15} if every is None else {"every": every}
-    monitor = StabilityMonitor(model, optimizer, **cadence)
+    monitor = StabilityMonitor(model, optimizer, every=every, overhead=0.15)
     found, readings = [], []
     alerts = StabilityAlerts(monitor, [found.append])
     for step in range(1, n_steps + 1):
