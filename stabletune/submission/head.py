@@ -58,7 +58,7 @@ class Head:
         if "@" in address:
             raise ConfigError(
                 "--address: must be a URL without a user's name or password, but got one with @. Leave out what is "
-                "before the @. A head that asks for a token is given the one in RAY_AUTH_TOKEN."
+                "before the @. A head that asks for a token is given RAY_AUTH_TOKEN's, where RAY_AUTH_MODE=token."
             )
         if urlsplit(address).scheme not in ("http", "https"):
             raise ResourceError(
@@ -67,6 +67,7 @@ class Head:
         try:
             import aiohttp
             import requests
+            from ray.exceptions import AuthenticationError
             from ray.job_submission import JobSubmissionClient
         except ModuleNotFoundError as error:
             raise ResourceError(
@@ -80,6 +81,12 @@ class Head:
         try:
             with _before_what_the_environment_names(self.address):
                 self._client: Any = JobSubmissionClient(self.address)
+        except AuthenticationError as error:
+            raise ResourceError(
+                f"--address: must be a Ray head's dashboard that lets you in, but {address!r} gave: "
+                f"{_line(error).partition(' Token auth')[0]}. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the "
+                "head's token where ~/.ray/auth_token does not hold it."
+            ) from error
         except self._failures as error:
             raise ResourceError(
                 f"--address: must be a Ray head's dashboard that answers, but {address!r} gave: {_line(error)} "

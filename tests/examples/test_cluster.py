@@ -2,10 +2,13 @@
 
 import re
 import shlex
+import urllib.error
+import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import typer
 import yaml
@@ -22,6 +25,9 @@ COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 LAUNCHER = yaml.safe_load((FOLDER / "cluster.yaml").read_text())
 CLAIM, RAYJOB = yaml.safe_load_all((FOLDER / "rayjob.yaml").read_text())
 README = (FOLDER / "README.md").read_text()
+KUBERAYS_DEFINITION = (
+    "https://raw.githubusercontent.com/ray-project/kuberay/v1.5.1/helm-chart/kuberay-operator/crds/ray.io_rayjobs.yaml"
+)
 
 
 def mapping(required=(), **fields):
@@ -34,25 +40,9 @@ def listing(items):
 
 TEXT, WHOLE, SWITCH = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
-POD = mapping(
-    ["spec"],
-    spec=mapping(
-        ["containers"],
-        securityContext=mapping(runAsNonRoot=SWITCH, fsGroup=WHOLE),
-        containers=listing(
-            mapping(
-                ["name", "image"],
-                name=TEXT,
-                image=TEXT,
-                ports=listing(mapping(["containerPort"], containerPort=WHOLE, name=TEXT)),
-                resources=mapping(limits=TEXTS, requests=TEXTS),
-                volumeMounts=listing(mapping(["name", "mountPath"], name=TEXT, mountPath=TEXT)),
-            )
-        ),
-        volumes=listing(mapping(["name"], name=TEXT, persistentVolumeClaim=mapping(["claimName"], claimName=TEXT))),
-    ),
-)
-# The fields of KubeRay's RayJob, ray.io/v1, that the example uses; any other is a mistake until it is looked up.
+POD_TEMPLATE = {"type": "object"}  # judged by Kubernetes's own schema
+# The fields of KubeRay's RayJob that the example uses, looked up in the types of its ray.io/v1; any other is a mistake
+# until it is looked up.
 RAYJOB_FIELDS = mapping(
     ["apiVersion", "kind", "metadata", "spec"],
     apiVersion={"const": "ray.io/v1"},
@@ -67,7 +57,8 @@ RAYJOB_FIELDS = mapping(
         rayClusterSpec=mapping(
             ["headGroupSpec"],
             rayVersion=TEXT,
-            headGroupSpec=mapping(["rayStartParams", "template"], rayStartParams=TEXTS, template=POD),
+            authOptions=mapping(["mode"], mode={"enum": ["disabled", "token"]}),
+            headGroupSpec=mapping(["rayStartParams", "template"], rayStartParams=TEXTS, template=POD_TEMPLATE),
             workerGroupSpecs=listing(
                 mapping(
                     ["groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"],
@@ -76,7 +67,7 @@ RAYJOB_FIELDS = mapping(
                     minReplicas=WHOLE,
                     maxReplicas=WHOLE,
                     rayStartParams=TEXTS,
-                    template=POD,
+                    template=POD_TEMPLATE,
                 )
             ),
         ),
@@ -147,7 +138,7 @@ def test_rays_launcher_accepts_its_file():
 @pytest.mark.parametrize("key", ["head_start_ray_commands", "worker_start_ray_commands"])
 def test_the_launcher_starts_ray_where_jobs_find_stabletune(key):
     venv = re.search(r"venv (\S+)$", LAUNCHER["setup_commands"][0])[1]
-    assert all(command.startswith(f"export PATH={venv}/bin:$PATH;") for command in LAUNCHER[key])
+    assert all(command.startswith(f"export PATH={venv}/bin:$PATH ") for command in LAUNCHER[key])
 
 
 def test_the_rayjob_has_no_field_that_kuberay_does_not_know():
@@ -155,6 +146,58 @@ def test_the_rayjob_has_no_field_that_kuberay_does_not_know():
     assert unknown == []
     misspelt = {**RAYJOB, "spec": {**RAYJOB["spec"], "entryPoint": "x"}}
     assert not jsonschema.Draft202012Validator(RAYJOB_FIELDS).is_valid(misspelt)
+
+
+def closed(schema):
+    """The same schema, in which an object has no field but those that are listed: Kubernetes would drop it."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inside = {key: closed(value) for key, value in schema.items()}
+    if isinstance(inside.get("properties"), dict) and not inside.get("x-kubernetes-preserve-unknown-fields"):
+        inside.setdefault("additionalProperties", False)
+    return inside
+
+
+def test_kuberays_own_definition_accepts_the_rayjob():
+    try:
+        with urllib.request.urlopen(KUBERAYS_DEFINITION, timeout=10) as answer:
+            definition = yaml.safe_load(answer)
+    except (urllib.error.URLError, TimeoutError) as error:
+        pytest.skip(f"KubeRay's definition cannot be reached: {error}")
+    (version,) = (version for version in definition["spec"]["versions"] if version["name"] == "v1")
+    schema = closed(version["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = mapping(["name"], name=TEXT)
+    assert [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(RAYJOB)] == []
+
+
+def test_kubernetes_accepts_the_claim_and_the_pods():
+    spec = RAYJOB["spec"]["rayClusterSpec"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}}
+    templates = [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    for document in (CLAIM, *({**pod, **template} for template in templates)):
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    (container,) = templates[0]["spec"]["containers"]
+    misspelt = {**pod, "spec": {"containers": [{**container, "volumeMount": []}]}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="volumeMount"):
+        kubernetes_validate.validate(misspelt, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_operator_is_new_enough_for_what_the_rayjob_asks_of_it():
+    """Tokens came with KubeRay 1.5.1, retries with 1.2."""
+    named = re.search(r"KubeRay operator \(([\d.]+) or newer\)", (FOLDER / "rayjob.yaml").read_text())[1]
+    assert named == re.search(r"kuberay/v([\d.]+)/", KUBERAYS_DEFINITION)[1]
+
+
+def test_all_three_ask_for_a_token():
+    for service in COMPOSE["services"].values():
+        assert service["environment"]["RAY_AUTH_MODE"] == "token"
+        assert service["environment"]["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
+    assert LAUNCHER["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert all("RAY_AUTH_MODE=token; " in command for command in LAUNCHER[key])
+    assert RAYJOB["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
 
 def test_the_rayjob_writes_its_results_to_the_claim_and_goes_on_there():

@@ -12,19 +12,23 @@ import pytest
 from tests.ports import free_ports
 
 SECONDS_TO_START = 300.0
+TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
     """This interpreter's commands on the PATH, a home of its own, and nothing that names or describes another Ray.
 
-    A Ray that an earlier test started in this process leaves RAY_AUTH_MODE=token, for a token in the other home.
+    A Ray that an earlier test started in this process leaves RAY_AUTH_MODE=token, for a token in the other home. The
+    head of these tests asks for the token that is given here.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path_factory.mktemp("home")),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
         "PGPASSWORD": "of-the-cluster",
@@ -70,7 +74,7 @@ def wait_for(url, process, log):
     while True:
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         try:
-            with urllib.request.urlopen(url):
+            with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})):
                 return
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.2)
