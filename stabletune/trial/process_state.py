@@ -173,7 +173,7 @@ def _without_patches() -> Iterator[None]:
         if isinstance(module, types.ModuleType) and id(module) not in _originals:
             _originals[id(module)] = (module, dict(vars(module)))
             for value in list(vars(module).values()):
-                if issubclass(type(value), type) and value.__module__ == name:
+                if issubclass(type(value), type) and getattr(value, "__module__", None) == name:
                     _originals[id(value)] = (value, dict(vars(value)))
     try:
         yield
@@ -191,6 +191,8 @@ def _without_patches() -> Iterator[None]:
 
 def _is_defined_in(modules: Container[str], files: Container[Any], value: object) -> bool:
     """Whether a function, a class or an object's class is; the object itself is asked nothing, which some warn of."""
+    if type(value) in (staticmethod, classmethod):
+        value = value.__func__  # type: ignore[attr-defined]
     if type(value) is types.FunctionType:
         return value.__code__.co_filename in files
     kind = value if issubclass(type(value), type) else type(value)

@@ -29,6 +29,7 @@ CHANGES = {
     "a function of torch": "old = torch.nn.functional.linear; torch.nn.functional.linear = lambda *a: 1.5 * old(*a)",
     "a method": "old = torch.nn.Linear.forward; torch.nn.Linear.forward = lambda self, x: 1.5 * old(self, x)",
     "a method that was inherited": "torch.optim.AdamW.step = lambda self, closure=None: None",
+    "a static method": "torch.nn.Linear.forward = staticmethod(lambda x: x.sum(-1, keepdim=True))",
     "a function of Python": "import math; math.isfinite = lambda value: False",
     "the clock": "import time; time.monotonic = lambda: 0.0",
     "the seeding": "torch.manual_seed = lambda seed: None",
