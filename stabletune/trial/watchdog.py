@@ -7,11 +7,9 @@ can be ended in no other way. Only for a process of the trial's own.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import faulthandler
 import itertools
-import math
 import os
 import resource
 import signal
@@ -40,7 +38,7 @@ class Watchdog:
     It ends the process 5 seconds after the time of the run is over, after half an hour without a step where it has no
     limit, where the process and those it started outgrow its memory, and where less than 3 % of the machine's memory is
     left and they hold a quarter of it. What it started is ended first. C code that never lets another thread run ends
-    15 seconds after its time, without words; a process that was stopped, by the kernel 5 seconds later.
+    15 seconds after its time, without words.
 
     Args:
         spec: ``seconds`` and ``memory_gib`` are the limits.
@@ -53,7 +51,7 @@ class Watchdog:
         self, spec: TrialSpec, leave: Callable[[str], None], *, is_in_doubt: Callable[[], bool] = lambda: False
     ) -> None:
         self._spec, self._leave, self._is_in_doubt = spec, leave, is_in_doubt
-        self._looks, self._end = itertools.count(), EndByTheKernel()
+        self._looks = itertools.count()
         self._of_children = 0.0
         self._step = 0
         self._began = self._heard = time.monotonic()
@@ -69,7 +67,6 @@ class Watchdog:
         self._is_over.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
-        self._end.close()
 
     def hear(self, step: int) -> None:
         """A sign of life."""
@@ -80,7 +77,6 @@ class Watchdog:
     def _arm(self) -> None:
         """Have the process ended from C, which needs no lock, some time after the thread should have done so."""
         seconds = SECONDS_WITHOUT_A_STEP if self._spec.seconds is None else self._spec.seconds
-        self._end.come_in(seconds + SECONDS_WITHOUT_THE_LOCK + SECONDS_OF_GRACE)
         stream = sys.__stderr__
         if stream is not None and not stream.closed:
             faulthandler.dump_traceback_later(seconds + SECONDS_WITHOUT_THE_LOCK, exit=True, file=stream)
@@ -121,29 +117,6 @@ class Watchdog:
         if left < MEMORY_LEFT * total and own > LARGE_SHARE * total:
             return f"the machine's {total:.1f} GiB of memory are used up, {own:.1f} of them by this trial"
         return None
-
-
-class EndByTheKernel:
-    """A timer of the kernel's that kills this process, even one that is stopped; only Linux has it."""
-
-    def __init__(self) -> None:
-        event = (ctypes.c_int * 16)(0, 0, signal.SIGKILL)  # struct sigevent: a value, the signal, "send a signal"
-        self._library, self._timer = ctypes.CDLL(None), ctypes.c_void_p()
-        self._exists = hasattr(self._library, "timer_create") and not self._library.timer_create(
-            ctypes.c_int(time.CLOCK_MONOTONIC), event, ctypes.byref(self._timer)
-        )
-
-    def come_in(self, seconds: float) -> None:
-        """Let it come then, in place of when it would have."""
-        if self._exists:
-            times = (ctypes.c_long * 4)(0, 0, math.ceil(seconds), 0)  # struct itimerspec: no repeats, then the time
-            self._library.timer_settime(self._timer, 0, times, None)
-
-    def close(self) -> None:
-        """Let it not come."""
-        if self._exists:
-            self._library.timer_delete(self._timer)
-            self._exists = False
 
 
 def end_process() -> NoReturn:

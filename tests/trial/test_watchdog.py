@@ -2,38 +2,11 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-
 from stabletune.trial.watchdog import descendants, memory_alone
 
 
 def in_another_process(code):
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="timers that kill are Linux's")
-def test_a_process_that_was_stopped_is_ended():
-    code = """
-    import os, signal
-    from stabletune.trial.watchdog import EndByTheKernel
-    EndByTheKernel().come_in(1.0)
-    os.kill(os.getpid(), signal.SIGSTOP)
-    """
-    assert in_another_process(code).returncode == -9
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="timers that kill are Linux's")
-def test_an_end_that_was_closed_does_not_come():
-    code = """
-    import time
-    from stabletune.trial.watchdog import EndByTheKernel
-    for seconds in (1.0, 2.0):
-        end = EndByTheKernel()
-        end.come_in(seconds)
-        end.close()
-    time.sleep(2.5)
-    """
-    assert in_another_process(code).returncode == 0
 
 
 HUNGRY = "kept = bytearray(300 * 2**20); kept[::4096] = kept[::4096]; print(flush=True); input()"
