@@ -124,8 +124,6 @@ class Head:
                 if "status code 404" in str(error):
                     return None
                 raise
-            if found.type.value != "SUBMISSION":  # a deleted job's search, which Ray lists by its id all the same
-                return None
             return Job(
                 job_id=job_id,
                 status=str(found.status.value),

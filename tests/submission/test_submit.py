@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from stabletune.submission.note import Note
 from tests.study.sharing.postgres import Server, find_initdb
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -280,29 +280,23 @@ def test_a_job_that_may_have_started_is_asked_for_again_under_its_name(submit, l
     assert job_in(back.stderr) == job
 
 
-def test_a_job_that_the_head_forgot_goes_on_with_what_it_left_there(submit, head, story, project):
-    """As with a head that is started anew."""
-
-    def stop_and_forget(process, above):
-        from ray.job_submission import JobSubmissionClient
-
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        client = JobSubmissionClient(head)
-        client.stop_job(job_in(above))
-        while str(client.get_job_status(job_in(above))) != "STOPPED":
-            time.sleep(0.2)
-        client.delete_job(job_in(above))
-
-    left = submit("config.yaml", "--output", "again", until=r"\n0: lr", then=stop_and_forget)
-    ended = submit("config.yaml", "--output", "again", "--resume", "--json")
-    job = job_in(left.stderr)
-    assert (left.code, ended.code) == (130, 0), ended.stderr
+def test_a_job_that_the_head_knows_no_more_goes_on_with_what_it_left_there(submit, head, environment, project):
+    """As when a head is started anew while a job runs: its folder and the note are all that is left."""
+    job = "stabletune-joined-1a2b3c4d"
+    there = pathlib.Path(environment["HOME"]) / ".stabletune" / "jobs" / job
+    (project / "forgotten.yaml").write_text(textwrap.dedent(SHARED).replace("STORAGE", "null"))
+    command = [sys.executable, "-m", "stabletune.cli", "search", "forgotten.yaml", "--output", there]
+    settings = ["--executor", "inline", "--quiet", "--set", "resources.address=auto", "--set", "budget.trials=2"]
+    subprocess.run([*command, *settings], cwd=project, env=environment, check=True)
+    rows = rows_of(there)
+    (project / "again").mkdir()
+    Note(job, head, goes_on=False).write(project / "again")
+    ended = submit("forgotten.yaml", "--output", "again", "--resume")
+    assert ended.code == 0, ended.stderr
     assert f"knows of no job {job}; it is sent again" in ended.stderr
-    log = ended.stderr.split("it is sent again")[1]
-    assert job_in(log) == job
-    assert re.search(r"search: 4 trials, [1-3] of them done before", log), log
-    assert len(rows_of(project / "again")) == 4
+    assert job_in(ended.stderr) == job
+    assert (len(rows), rows_of(project / "again")[:2]) == (2, rows)
+    assert len(rows_of(project / "again")) == 3
 
 
 @pytest.mark.skipif(find_initdb() is None, reason="PostgreSQL is not installed")
