@@ -208,8 +208,7 @@ class SearchPhase:
         self._settings[number] = attributes["settings"]
         if objective is not None:
             self._worst = objective if self._worst is None else max(self._worst, objective)
-        whole = attributes["observation"]
-        observation = Observation(**whole) if whole else None
+        observation = Observation(**attributes["observation"]) if attributes["observation"] else None
         self._observed.insert(place, observation)
         if observation is not None:
             self._since_fit.append(observation)
