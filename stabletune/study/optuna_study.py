@@ -56,10 +56,7 @@ class SearchStudy:
             self.drivers = Drivers(self.study, driver)
         # A sampler that begins with the seed of an earlier one, or of another driver's, would propose the same values.
         n_trials = len(self.trials())
-        n_before = 0
-        if self.drivers is not None:
-            n_before = self.exclusively(self.drivers.join)
-            self.drivers.beat_on()
+        n_before = self.drivers.join(self.exclusively) if self.drivers else 0
         self.has_joined = n_before > 0
         seed = (config.seed + n_trials + n_before * BETWEEN_SEEDS_OF_DRIVERS) % 2**32
         self._judging = load_judging_sampler(config.sampler, seed)
@@ -145,17 +142,16 @@ class SearchStudy:
 
     def unfinished(self, held: Container[int]) -> list[int]:
         """Trials under way that no living driver runs, and this one does not hold; to be taken up."""
-        others = self.drivers.others_alive() if self.drivers else set()
-        return [n for n, driver in self._under_way(held) if driver not in others]
+        return [n for n, is_elsewhere in self._under_way(held) if not is_elsewhere]
 
     def n_elsewhere(self, held: Container[int]) -> int:
         """How many trials other living drivers run."""
-        others = self.drivers.others_alive() if self.drivers else set()
-        return sum(driver in others for _, driver in self._under_way(held))
+        return sum(is_elsewhere for _, is_elsewhere in self._under_way(held))
 
-    def _under_way(self, held: Container[int]) -> list[tuple[int, str | None]]:
+    def _under_way(self, held: Container[int]) -> list[tuple[int, bool]]:
+        others = self.drivers.others_alive() if self.drivers else set()
         running = (trial for trial in self.trials() if trial.state == TrialState.RUNNING)
-        return [(trial.number, trial.user_attrs.get(DRIVER)) for trial in running if trial.number not in held]
+        return [(trial.number, trial.user_attrs.get(DRIVER) in others) for trial in running if trial.number not in held]
 
     def take_up(self, number: int) -> dict[str, Any]:
         """The values of a trial that a crash left running, to be run again under its number.
@@ -174,25 +170,21 @@ class SearchStudy:
     def tell(self, result: TrialResult, record: Mapping[str, Any], *, worst: float | None) -> bool:
         """Store a finished trial: its record first, so that a finished trial is always a whole one.
 
-        False where another driver has taken the trial over, because it heard nothing from this one: only its steps are
-        counted, as abandoned.
+        False where another driver has taken it over, hearing nothing from this one: its steps count as abandoned.
         """
-        number = result.spec.number
-
-        def store() -> bool:
-            if self.taken_over([number]):
-                self.add_abandoned_steps(record["row"]["steps"])
-                return False
-            self._running[number].set_user_attr(RECORD, dict(record))
-            is_outside, has_tradeoff = number in self._outside, self._config.objective.tradeoff
-            tell(
-                self.study, self._running[number], result, worst=worst, is_outside=is_outside, has_tradeoff=has_tradeoff
-            )
-            return True
-
-        is_own = self.exclusively(store)
-        self._running.pop(number, None)
+        is_own = self.exclusively(lambda: self._store(result, record, worst))
+        self._running.pop(result.spec.number, None)
         return is_own
+
+    def _store(self, result: TrialResult, record: Mapping[str, Any], worst: float | None) -> bool:
+        number = result.spec.number
+        if self.taken_over([number]):
+            self.add_abandoned_steps(record["row"]["steps"])
+            return False
+        trial, has_tradeoff = self._running[number], self._config.objective.tradeoff
+        trial.set_user_attr(RECORD, dict(record))
+        tell(self.study, trial, result, worst=worst, is_outside=number in self._outside, has_tradeoff=has_tradeoff)
+        return True
 
     def taken_over(self, held: Collection[int]) -> list[int]:
         """Which of these trials, which this driver holds, have become another one's."""

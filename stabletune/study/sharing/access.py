@@ -23,10 +23,12 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from stabletune.errors import StorageError, passwords_in
 
 SECONDS_TO_COME_BACK = 60.0
+SECONDS_OF_SILENCE = 60.0
 SECONDS_BETWEEN_TRIES = 1.0
 MARK = "last_change:"
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
-_DIES_WITH_ITS_DRIVER = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+_END_WHEN_SILENT = text("SELECT set_config('idle_in_transaction_session_timeout', :milliseconds, true)")
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _FOR_LIBPQ = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -66,17 +68,26 @@ class SharedDatabase:
 
     So an action happens whole or not at all, and while it has the lock: where its connection breaks the server undoes
     it, frees the lock, and it is run again. What it changes outside of the database it must be able to change twice.
-    A commit that was not answered is looked up by a mark that it would have left. The server ends an action that has
-    not come back to it for a minute.
+    A commit that was not answered is looked up by a mark that it would have left. The server ends an action that
+    stays silent, as that of a driver whose machine sleeps; it too is run again.
 
     Args:
         url: of the database.
         shown: the same for messages, without its password.
         name: of the study.
         patience: how long a server may be away, in seconds.
+        silence: how long an action may leave the server alone, in seconds.
     """
 
-    def __init__(self, url: str, shown: str, name: str, *, patience: float = SECONDS_TO_COME_BACK) -> None:
+    def __init__(
+        self,
+        url: str,
+        shown: str,
+        name: str,
+        *,
+        patience: float = SECONDS_TO_COME_BACK,
+        silence: float = SECONDS_OF_SILENCE,
+    ) -> None:
         self._engine = create_engine(
             url,
             connect_args=connect_args(url),
@@ -84,6 +95,7 @@ class SharedDatabase:
             isolation_level="READ COMMITTED",  # any other would show an action the study as it was before it waited
         )
         self._url, self._shown, self._patience = url, shown, patience
+        self._silence = str(round(1000 * silence))
         self._key = int.from_bytes(hashlib.sha256(f"stabletune {name}".encode()).digest()[:8], "big", signed=True)
         self._here = _OfThread()
         self._storage: RDBStorage | None = None
@@ -142,8 +154,8 @@ class SharedDatabase:
     def _make(self, attempt: _Attempt[T]) -> T:
         try:
             with self._engine.connect() as connection:
-                connection.execute(text(_DIES_WITH_ITS_DRIVER))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
+                connection.execute(_END_WHEN_SILENT, {"milliseconds": self._silence})
+                connection.execute(_LOCK, {"key": self._key})
                 self._has_answered = True
                 self._here.connection = connection
                 try:
@@ -212,5 +224,8 @@ def reason(error: BaseException, url: str) -> str:
 
 
 def _is_of_the_connection(error: BaseException) -> bool:
+    """Whether the connection ended, whatever the class: a server that ends one itself says so as a fatal error."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError))
+    diagnosis = getattr(getattr(cause, "orig", None), "diag", None)
+    is_fatal = getattr(diagnosis, "severity_nonlocalized", None) == "FATAL"
+    return is_fatal or isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError))

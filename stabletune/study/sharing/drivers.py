@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -38,8 +38,13 @@ class Drivers:
         self._has_left = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_left, name="stabletune-driver", daemon=True)
 
-    def join(self) -> int:
-        """Sign on; the number of this driver among all there ever were, from 0."""
+    def join(self, exclusively: Callable[[Callable[[], int]], int]) -> int:
+        """Sign on, then begin to beat; the number of this driver among all there ever were, from 0."""
+        number = exclusively(self._sign_on)
+        self._thread.start()
+        return number
+
+    def _sign_on(self) -> int:
         known = self._entries()
         earlier = known.get(self.own, {"number": len(known), "beats": 0})
         self._write(number=earlier["number"], has_left=False, runs=[])
@@ -47,10 +52,6 @@ class Drivers:
         self._beat()
         self.look(time.monotonic())
         return int(self._entry["number"])
-
-    def beat_on(self) -> None:
-        """Begin to beat, once it is certain that this driver has signed on."""
-        self._thread.start()
 
     def sign_off(self) -> None:
         """Say that this driver beats no more, so that the others need not wait to find out; what it left is theirs."""

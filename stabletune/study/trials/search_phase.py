@@ -87,7 +87,8 @@ class SearchPhase:
 
     def next_spec(self) -> TrialSpec | None:
         """The next seed of a trial under way, else one left unfinished by a crash, the baseline, the sampler's next."""
-        trial = self._study.exclusively(self._choose)
+        begun = next((trial for trial in self._open.values() if trial.seeds_left), None)
+        trial = begun or self._study.exclusively(self._choose)
         if trial is None:
             return None
         self._open[trial.number] = trial
@@ -101,11 +102,10 @@ class SearchPhase:
     def _choose(self) -> OpenTrial | None:
         if self._study.drivers is not None:
             self.refresh()
-        trial = next((trial for trial in self._open.values() if trial.seeds_left), None)
         n_known = len(self._finished) + len(self._open) + self._n_elsewhere
-        if trial is not None or not (self._waiting or n_known < self._config.budget.trials):
-            return trial
-        number, values = self._unfinished_trial() if self._waiting else self._new_trial(n_known)
+        if not self._waiting and n_known >= self._config.budget.trials:
+            return None
+        number, values = self._another(n_known)
         seeds = [self._config.seed, *self._study.trial_seeds(self._config.budget.seeds_per_trial - 1)]
         return OpenTrial(number, values, len(seeds), seeds)
 
@@ -207,19 +207,16 @@ class SearchPhase:
         self._settings[number] = attributes["settings"]
         if objective is not None:
             self._worst = objective if self._worst is None else max(self._worst, objective)
-        whole = attributes["observation"]
-        observation = Observation(**whole) if whole else None
+        observation = Observation(**attributes["observation"]) if attributes["observation"] else None
         self._observed.insert(place, observation)
         if observation is not None:
             self._since_fit.append(observation)
         self._of_more_seeds.insert(place, [Observation(**data) for data in attributes["of_more_seeds"]])
 
-    def _unfinished_trial(self) -> tuple[int, dict[str, Any]]:
-        number = self._waiting.pop(0)
-        return number, self._study.take_up(number)
-
-    def _new_trial(self, n_known: int) -> tuple[int, dict[str, Any]]:
-        """The baseline first, then what earlier searches recommended, then the sampler's own."""
+    def _another(self, n_known: int) -> tuple[int, dict[str, Any]]:
+        """One left unfinished, else the baseline, then what earlier searches recommended, then the sampler's own."""
+        if self._waiting:
+            return self._waiting[0], self._study.take_up(self._waiting.pop(0))
         if n_known == 0:
             return self._study.add_baseline(), {}
         to_try = self._lessons.to_try
@@ -254,11 +251,10 @@ class SearchPhase:
 
     def _judged_last(self, attributes: Mapping[str, Any]) -> Judged | None:
         """The trial that ended last, by the models that the sampler was shown the others by; None if it failed."""
-        whole = attributes["observation"]
-        if not whole or self._shown is None:
+        if not attributes["observation"] or self._shown is None:
             return None
-        judged = self._judged([(attributes["settings"], Observation(**whole))], self._shown)
-        return judged[0] if judged else None
+        last = attributes["settings"], Observation(**attributes["observation"])
+        return next(iter(self._judged([last], self._shown)), None)
 
     def _count_failures(self, result: TrialResult) -> None:
         if result.status != "failed":

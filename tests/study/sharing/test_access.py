@@ -114,6 +114,21 @@ def test_an_action_that_outlives_its_lock_is_run_again_under_it(server, database
     assert not caplog.records
 
 
+def test_an_action_that_the_server_ended_for_its_silence_is_run_again(server, database, caplog):
+    mine, its = access_to(database, silence=1.0), access_to(database)
+    order = []
+
+    def action():
+        order.append("mine")
+        if len(order) == 1:
+            its.exclusively(lambda: order.append("its"))
+        return len(order)
+
+    assert mine.exclusively(action) == 3
+    assert order == ["mine", "its", "mine"]
+    assert not caplog.records
+
+
 def test_an_action_that_is_done_when_the_server_goes_away_is_done_again(server, database, caplog):
     mine = access_to(database)
     done = []
