@@ -104,7 +104,7 @@ def submit(
 @contextlib.contextmanager
 def _held(folder: RunFolder) -> Iterator[None]:
     """The folder, made if need be, without another process in it; gone again where nothing is left in it."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.make()
     with folder.claimed():
         try:
             yield

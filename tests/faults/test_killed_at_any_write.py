@@ -21,7 +21,7 @@ READERS = {
     ".json": lambda path: json.loads(path.read_text()),
     ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
     ".yaml": lambda path: yaml.safe_load(path.read_text())["version"],
-    ".html": lambda path: path.read_text().rstrip().endswith("</html>") or path.read_text()[-1],
+    ".html": lambda path: path.read_text().rstrip().endswith("</html>") or None,
     ".csv": lambda path: rows_of(path, KEYS[path.name]),
 }
 N_TRIALS = 4
