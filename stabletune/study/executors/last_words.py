@@ -1,4 +1,4 @@
-"""Why a worker process ended itself, left in the cluster's key-value store for the next attempt."""
+"""Why a worker process ended itself or was ended, left in the cluster's key-value store for the next attempt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NAMESPACE = b"stabletune"
 
 
 def leave(trial_id: str, sentence: str) -> None:
-    """Leave the reason; called in a worker of the trial."""
+    """Leave the reason; called in a worker of the trial, or for one that cannot."""
     _internal_kv_put(_key(trial_id), sentence.encode(), overwrite=True, namespace=NAMESPACE)
 
 

@@ -10,22 +10,28 @@ import ray
 from ray.tune import Callback
 
 from stabletune.records import SECONDS_WITHOUT_A_STEP, TrialSpec
+from stabletune.study.executors import last_words
 
 SECONDS_BETWEEN_LOOKS = 5.0
-SECONDS_MORE = 60.0
+SECONDS_MORE = 30.0
+
+
+def end_worker(trial_id: str, worker: Any, words: str) -> None:
+    """Kill a worker; its trial's record will have these words."""
+    last_words.leave(trial_id, words)
+    ray.kill(worker)
 
 
 class SilentWorkers(Callback):
-    """A callback of Tune that kills the worker of a trial a minute after its own watchdog should have ended it.
+    """A callback of Tune that kills the worker of a trial half a minute after its own watchdog should have ended it.
 
-    The trial is then tried again, as after any death of its worker. Only time in which this process itself was awake
-    counts: what was said while it slept has not been heard yet.
+    Only time in which this process itself was awake counts: what was said while it slept has not been heard yet.
 
     Args:
-        end: kills a worker.
+        end: kills a worker of a trial, for a reason.
     """
 
-    def __init__(self, end: Callable[[Any], None] = ray.kill) -> None:
+    def __init__(self, end: Callable[[str, Any, str], None] = end_worker) -> None:
         self._end = end
         self._looked_at = time.monotonic()
         self._silent: dict[str, tuple[Any, float]] = {}
@@ -45,7 +51,9 @@ class SilentWorkers(Callback):
             seconds = seconds + min(passed, 2.0 * SECONDS_BETWEEN_LOOKS) if before == worker else 0.0
             self._silent[name] = (worker, seconds)
             if seconds > _limit(trial.config["spec"]):
-                self._end(worker)
+                self._end(
+                    name, worker, f"no answer for {seconds:.0f} s, as from a process that is stopped; it was killed."
+                )
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         """A sign of life, which counts where the run as a whole has no limit."""
