@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -57,9 +58,13 @@ def _interruptible() -> Iterator[None]:
     A second Ctrl-C would cut off what ends the workers. A signal that is ignored, as under nohup, stays so.
     """
     came_at = -math.inf
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def interrupt(number: int, frame: object) -> None:
         nonlocal came_at
+        for stream in terminals:
+            if not os.isatty(stream):  # it is gone, and each word for it would raise another error
+                _silence(stream)
         if time.monotonic() - came_at > SECONDS_TO_LEAVE:
             came_at = time.monotonic()
             raise KeyboardInterrupt
@@ -74,6 +79,12 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():  # nothing is left to interrupt where it has come
             signal.signal(number, handler if came_at == -math.inf else signal.SIG_IGN)
+
+
+def _silence(stream: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 class PlainLines(Listener):

@@ -1,4 +1,8 @@
 import io
+import os
+import pty
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -30,3 +34,30 @@ def test_a_line_has_every_setting_that_is_not_the_default():
     assert "lr 0.01, beta2 0.999" in text.getvalue()
     assert "amsgrad True" in text.getvalue() and "max_grad_norm 0.3" in text.getvalue()
     assert "eps" not in text.getvalue()
+
+
+WATCHES = """
+import os, sys, time
+from stabletune.terminal import watching
+
+os.open(os.ttyname(2), os.O_RDWR)  # the first that the leader of a session opens is its own
+try:
+    with watching(quiet=False):
+        time.sleep(60.0)
+except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
+"""
+
+
+def test_a_terminal_that_is_closed_interrupts_and_what_is_said_then_raises_nothing():
+    terminal, its_end = pty.openpty()
+    command = [sys.executable, "-c", WATCHES]
+    environment = os.environ | {"TERM": "xterm"}
+    with subprocess.Popen(command, stdout=its_end, stderr=its_end, env=environment, start_new_session=True) as driver:
+        os.close(its_end)
+        shown = b""
+        while b"starting workers" not in shown:
+            shown += os.read(terminal, 4096)
+        os.close(terminal)
+        assert driver.wait(timeout=60) == 130
