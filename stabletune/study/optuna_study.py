@@ -181,7 +181,8 @@ class SearchStudy:
         if self.taken_over([number]):
             self.add_abandoned_steps(record["row"]["steps"])
             return False
-        trial, has_tradeoff = self._running[number], self._config.objective.tradeoff
+        has_tradeoff = self._config.objective.tradeoff
+        trial = Trial(self.study, self._running[number]._trial_id)  # that one would remember a try that was undone
         trial.set_user_attr(RECORD, dict(record))
         tell(self.study, trial, result, worst=worst, is_outside=number in self._outside, has_tradeoff=has_tradeoff)
         return True
