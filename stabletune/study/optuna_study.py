@@ -204,10 +204,14 @@ class SearchStudy:
 
     def record(self, number: int) -> dict[str, Any]:
         """The record of a finished trial: with a journal the one that Optuna keeps, so that it is in memory once."""
-        storage = self.study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        record: dict[str, Any] = storage.get_trial(trial_id).user_attrs[RECORD]
-        return record
+
+        def read() -> dict[str, Any]:
+            storage = self.study._storage
+            trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            record: dict[str, Any] = storage.get_trial(trial_id).user_attrs[RECORD]
+            return record
+
+        return self._reach(read)
 
     def fresh_seed(self) -> int:
         """A seed that no run of this study has used; noted before it is used, so that a crash cannot repeat it."""

@@ -88,6 +88,15 @@ def test_a_trial_that_is_told_again_is_told_the_same(proxy, studies):
     assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, 1.0, {3: 1.0})
 
 
+def test_the_record_of_a_trial_is_read_when_the_server_is_back(proxy, studies):
+    mine, _ = studies
+    number, _ = mine.add(VALUES)
+    assert tell(mine, number)
+    proxy.break_at(0, is_passed_on=False)
+    assert mine.record(number)["row"]["steps"] == 3
+    assert proxy.has_broken
+
+
 def tell(study, number, status="completed"):
     result = TrialResult(
         spec=trial_spec(study._config, number, VALUES),
