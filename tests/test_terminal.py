@@ -1,6 +1,7 @@
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from stabletune.records import Progress, TrialResult
-from stabletune.terminal import PlainLines, SignalLines
+from stabletune.terminal import PlainLines, SignalLines, watching
 from tests.trial.specs import quadratic_spec
 
 
@@ -34,6 +35,20 @@ def test_a_line_has_every_setting_that_is_not_the_default():
     assert "lr 0.01, beta2 0.999" in text.getvalue()
     assert "amsgrad True" in text.getvalue() and "max_grad_norm 0.3" in text.getvalue()
     assert "eps" not in text.getvalue()
+
+
+def test_a_program_that_handles_sigterm_does_so_after_an_interruption_too():
+    def own(*_): ...
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGTERM, own)
+        with pytest.raises(KeyboardInterrupt), watching(quiet=True):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 WATCHES = """
