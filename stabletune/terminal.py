@@ -1,4 +1,4 @@
-"""What a person sees of a running search, on standard error: a live table on a terminal, plain lines elsewhere."""
+"""What a person sees of a running search, a live table on a terminal or plain lines, and how they interrupt it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ class SearchStudy:
     Args:
         config: the resolved configuration.
         journal_path: the journal file, used unless ``config.storage`` names a database.
-        beginning: whether the study must exist already (``again``), must not, or may where drivers share it.
+        beginning: whether the study must be there (``again``), must not (``anew``), or may: one that drivers share, or
+            one that a kill left without a finished trial (``again or anew``).
         driver: the name of the driver that goes through with the search, None for one who only reads or draws seeds.
     """
 
