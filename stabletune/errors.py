@@ -3,7 +3,7 @@
     StabletuneError
     ├── ConfigError            a config, search space or command argument breaks a rule (all mistakes together)
     ├── OutputFolderError      the output folder holds another search, or lacks what a command needs
-    ├── StorageError           the database of the study has not answered for a minute, or refuses what is stored
+    ├── StorageError           the study was lost on the way: its database stays away or refuses, or its journal is gone
     ├── ResourceError          the machine or cluster lacks what a trial asks for
     │   └── ClusterError       the cluster that a search runs on was lost on the way
     ├── WorkloadError          the user's training task cannot be built or does not keep the contract
@@ -53,7 +53,7 @@ class OutputFolderError(StabletuneError):
 
 
 class StorageError(StabletuneError):
-    """The database of the study does not answer any more, or refuses what is stored."""
+    """The database of the study stays away or refuses what is stored, or its journal was taken away."""
 
 
 class ResourceError(StabletuneError):

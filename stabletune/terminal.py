@@ -1,9 +1,10 @@
-"""What a person sees of a running search, on standard error: a live table on a terminal, plain lines elsewhere."""
+"""What a person sees of a running search, a live table on a terminal or plain lines, and how they interrupt it."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -54,26 +55,37 @@ def watching(*, quiet: bool, shows_signals: bool = False) -> Iterator[Listener]:
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and the end of the terminal interrupt, and give the process ten seconds to leave then.
 
-    A second Ctrl-C would cut off what ends the workers. A signal that is ignored, as under nohup, stays so.
+    A second Ctrl-C would cut off what ends the workers. A signal that is ignored, as under nohup, or that the program
+    handles in its own way, stays so.
     """
     came_at = -math.inf
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def interrupt(number: int, frame: object) -> None:
         nonlocal came_at
+        for stream in terminals:
+            if not os.isatty(stream):  # it is gone, and each word for it would raise another error
+                _silence(stream)
         if time.monotonic() - came_at > SECONDS_TO_LEAVE:
             came_at = time.monotonic()
             raise KeyboardInterrupt
 
     is_main = threading.current_thread() is threading.main_thread()
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} if is_main else {}
-    for number, handler in before.items():
-        if handler in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, interrupt)
+    found = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} if is_main else {}
+    replaced = {n: handler for n, handler in found.items() if handler in (signal.SIG_DFL, signal.default_int_handler)}
+    for number in replaced:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number, handler in before.items():  # nothing is left to interrupt where it has come
+        for number, handler in replaced.items():  # nothing is left to interrupt where it has come
             signal.signal(number, handler if came_at == -math.inf else signal.SIG_IGN)
+
+
+def _silence(stream: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 class PlainLines(Listener):

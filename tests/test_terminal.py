@@ -1,11 +1,16 @@
 import io
+import os
+import pty
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from stabletune.records import Progress, TrialResult
-from stabletune.terminal import PlainLines, SignalLines
+from stabletune.terminal import PlainLines, SignalLines, watching
 from tests.trial.specs import quadratic_spec
 
 
@@ -30,3 +35,44 @@ def test_a_line_has_every_setting_that_is_not_the_default():
     assert "lr 0.01, beta2 0.999" in text.getvalue()
     assert "amsgrad True" in text.getvalue() and "max_grad_norm 0.3" in text.getvalue()
     assert "eps" not in text.getvalue()
+
+
+def test_a_program_that_handles_sigterm_does_so_after_an_interruption_too():
+    def own(*_): ...
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGTERM, own)
+        with pytest.raises(KeyboardInterrupt), watching(quiet=True):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+WATCHES = """
+import os, sys, time
+from stabletune.terminal import watching
+
+os.open(os.ttyname(2), os.O_RDWR)  # the first that the leader of a session opens is its own
+try:
+    with watching(quiet=False):
+        time.sleep(60.0)
+except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
+"""
+
+
+def test_a_terminal_that_is_closed_interrupts_and_what_is_said_then_raises_nothing():
+    terminal, its_end = pty.openpty()
+    command = [sys.executable, "-c", WATCHES]
+    environment = os.environ | {"TERM": "xterm"}
+    with subprocess.Popen(command, stdout=its_end, stderr=its_end, env=environment, start_new_session=True) as driver:
+        os.close(its_end)
+        shown = b""
+        while b"starting workers" not in shown:
+            shown += os.read(terminal, 4096)
+        os.close(terminal)
+        assert driver.wait(timeout=60) == 130

@@ -134,7 +134,7 @@ class RunFolder:
     def _not_a_place(self, error: OSError) -> OutputFolderError:
         said = os.strerror(errno.ENOTDIR if self.path.is_file() else error.errno or 0)
         return OutputFolderError(
-            f"output: {self.path} must be a folder to write in, but got {str(said).lower()}. "
+            f"output: {self.path} must be a folder to write in, but got {said.lower()}. "
             "Name another folder with --output."
         )
 

@@ -37,7 +37,8 @@ class SearchStudy:
     Args:
         config: the resolved configuration.
         journal_path: the journal file, used unless ``config.storage`` names a database.
-        beginning: whether the study must exist already (``again``), must not, or may where drivers share it.
+        beginning: whether the study must be there (``again``), must not (``anew``), or may: one that drivers share, or
+            one that a kill left without a finished trial (``again or anew``).
         driver: the name of the driver that goes through with the search, None for one who only reads or draws seeds.
     """
 
@@ -181,7 +182,8 @@ class SearchStudy:
         if self.taken_over([number]):
             self.add_abandoned_steps(record["row"]["steps"])
             return False
-        trial, has_tradeoff = self._running[number], self._config.objective.tradeoff
+        has_tradeoff = self._config.objective.tradeoff
+        trial = Trial(self.study, self._running[number]._trial_id)  # that one would remember a try that was undone
         trial.set_user_attr(RECORD, dict(record))
         tell(self.study, trial, result, worst=worst, is_outside=number in self._outside, has_tradeoff=has_tradeoff)
         return True
@@ -203,10 +205,14 @@ class SearchStudy:
 
     def record(self, number: int) -> dict[str, Any]:
         """The record of a finished trial: with a journal the one that Optuna keeps, so that it is in memory once."""
-        storage = self.study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        record: dict[str, Any] = storage.get_trial(trial_id).user_attrs[RECORD]
-        return record
+
+        def read() -> dict[str, Any]:
+            storage = self.study._storage
+            trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            record: dict[str, Any] = storage.get_trial(trial_id).user_attrs[RECORD]
+            return record
+
+        return self._reach(read)
 
     def fresh_seed(self) -> int:
         """A seed that no run of this study has used; noted before it is used, so that a crash cannot repeat it."""

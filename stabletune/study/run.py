@@ -47,7 +47,7 @@ def search(
     Raises:
         ConfigError, OutputFolderError, ResourceError: what was asked for cannot be started.
         BaselineFailed, RepeatedFailures: the user's code does not run.
-        StorageError: the database of the study was lost on the way; ``resume`` goes on.
+        ClusterError, StorageError: the cluster or the study was lost on the way; ``resume`` goes on.
         KeyboardInterrupt: the search was interrupted; ``resume`` goes on with it.
     """
     if not isinstance(config, Config):

@@ -50,15 +50,17 @@ def _umask() -> int:
     return mask
 
 
-def _lower(limit: int, was: tuple[int, int]) -> None:
-    """Put a limit back as far as it may be: a hard one that was lowered stays."""
-    now = resource.getrlimit(limit)
-    if now != was:
-        resource.setrlimit(limit, was if now[1] == was[1] else (now[1], now[1]))
+def _put_back_limit(limit: int, was: tuple[int, int]) -> None:
+    """As far as it may be: a hard one that was lowered stays, where only root may raise it."""
+    try:
+        resource.setrlimit(limit, was)
+    except ValueError:
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (was[0] if 0 <= was[0] < hard else hard, hard))  # one that is infinite is -1
 
 
 def _limit(number: int) -> _Setting:
-    return lambda: resource.getrlimit(number), lambda was: _lower(number, was)
+    return lambda: resource.getrlimit(number), lambda was: _put_back_limit(number, was)
 
 
 def _reversed_switch(enable: Callable[[], Any], disable: Callable[[], Any]) -> Callable[[bool], Any]:

@@ -11,6 +11,7 @@ from stabletune.errors import without_password
 MOST_OF_A_MESSAGE = 1_500
 MOST_OF_A_REASON = 2_000  # letters; a cell of a table must stay below the 131,072 that Python's csv reads
 MOST_OF_A_TRACEBACK = 20_000
+BEYOND_A_CUT = 300  # letters that are looked at too: half a password in half a URL would not be known for one
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -33,8 +34,14 @@ def traceback_of(error: BaseException) -> str:
 
 def readable(text: str, most: int) -> str:
     """The text with escapes for what is none, without passwords, its middle left out where it is longer than that."""
-    if len(text) > most:
-        text = f"{text[: most // 2]} ... ({len(text) - most} letters left out) ... {text[-(most // 2) :]}"
+    if len(text) <= most:
+        return _readable(text)
+    half = most // 2
+    begin, end = _readable(text[: half + BEYOND_A_CUT])[:half], _readable(text[-half - BEYOND_A_CUT :])[-half:]
+    return f"{begin} ... ({len(text) - most} letters left out) ... {end}"
+
+
+def _readable(text: str) -> str:
     return without_password(_NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], text))
 
 

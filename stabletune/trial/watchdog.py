@@ -42,7 +42,7 @@ class Watchdog:
 
     Args:
         spec: ``seconds`` and ``memory_gib`` are the limits.
-        leave: takes the sentence; the process ends when it returns.
+        leave: takes the sentence; the process ends when it returns, or raises, as where there is nobody to take it.
         is_in_doubt: asked where memory is short; True ends the process without the sentence, since the trials before
             it may have left what fills the memory.
     """
@@ -91,8 +91,10 @@ class Watchdog:
                     if fault is not None and self._is_in_doubt():
                         end_process()
             if fault is not None:
-                self._leave(f"after step {self._step}: {fault}; the process was ended.")
-                end_process()
+                try:
+                    self._leave(f"after step {self._step}: {fault}; the process was ended.")
+                finally:
+                    end_process()
 
     def _fault_of_time(self) -> str | None:
         now, spec = time.monotonic(), self._spec

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 
@@ -99,6 +100,21 @@ def test_signals_limits_and_descriptors_are_as_before():
     assert the_process() == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert len(os.listdir("/proc/self/fd")) == n_files + 1  # what os.open gave
+
+
+LOWERED = """
+import resource
+from stabletune.trial.process_state import kept_process
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 800))
+with kept_process():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+def test_a_limit_is_put_back_though_its_hard_one_was_lowered_which_only_root_may_raise():
+    assert subprocess.check_output([sys.executable, "-c", LOWERED]) in (b"200 400\n", b"200 800\n")
 
 
 def test_what_is_not_of_the_users_files_stays(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from stabletune.results.rows import trial_row
 from stabletune.results.store import RunFolder
 from stabletune.results.table import Table
-from stabletune.trial.user_errors import MOST_OF_A_REASON, MOST_OF_A_TRACEBACK
+from stabletune.trial.user_errors import MOST_OF_A_MESSAGE, MOST_OF_A_REASON, MOST_OF_A_TRACEBACK, readable
 from stabletune.trial.worker import run_trial
 from tests.trial.specs import spec_of_file
 
@@ -61,6 +61,15 @@ def test_a_message_without_end_leaves_tables_that_can_be_read(tmp_path, message)
     folder.record(result)
     table = Table(folder.path / "trials.csv", ("trial",))
     assert table.rows()[0]["reason"] == " ".join(trial_row(result)["reason"].split())
+
+
+@pytest.mark.parametrize("n_before", range(650, 760, 10))
+def test_a_password_that_the_middle_left_out_begins_or_ends_in_is_not_shown(n_before):
+    url = "postgresql://me:hunter-the-second@db/x"
+    message = f"{'m' * n_before} {url} {'m' * 1_000} {url} {'m' * (720 - (n_before - 650))}"
+    shown = readable(message, MOST_OF_A_MESSAGE)
+    assert "letters left out" in shown and len(shown) < 1.1 * MOST_OF_A_MESSAGE
+    assert "hunt" not in shown and "second" not in shown
 
 
 def test_an_exception_of_a_library_names_the_users_line_that_led_to_it(tmp_path):

@@ -31,6 +31,22 @@ def test_the_memory_of_processes_that_it_started_counts_and_they_end_with_it():
     assert not descendants(child)
 
 
+UNHEARD = """
+import time
+from stabletune.trial.watchdog import Watchdog
+from tests.trial.specs import quadratic_spec
+
+with Watchdog(quadratic_spec(memory_gib=0.01), lambda words: 1 / 0):
+    time.sleep(60.0)
+print("it lives", flush=True)
+"""
+
+
+def test_a_process_ends_whose_last_words_nobody_takes():
+    ended = in_another_process(UNHEARD)
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
 IN_DOUBT = """
 import numpy as np, time
 from stabletune.trial.watchdog import Watchdog

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -161,8 +162,6 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
-        if callable(handler):  # Ray puts its own in the place of the one that interrupts a search
-            signal.signal(signal.SIGTERM, handler)
     except Exception as error:  # of a node that dies while it starts Ray raises this very class
         ray.shutdown()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -175,6 +174,8 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
             f"resources.address: must be a Ray cluster that answers, but {options['address']!r} gave: {reason}. "
             "Start one (`ray start --head`), or set local. One that asks for a token wants RAY_AUTH_MODE=token here."
         ) from error
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own in the place of the one that interrupts a search
 
 
 def _check_nodes(ray: Any) -> None:

@@ -89,3 +89,28 @@ def test_a_ray_that_cannot_start_on_this_machine_is_a_line_and_says_how_to_go_on
     assert line.startswith("resources.address: Ray must start on this machine, but gave: ")
     assert line.endswith("Try again; a search that has begun goes on with --resume.")
     assert "Traceback" not in ended.stderr
+
+
+FROM_A_THREAD = """
+import signal, threading
+from stabletune.config import Resources
+from stabletune.study.executors.ray_session import ray_session
+
+def interrupt(*_): ...
+
+signal.signal(signal.SIGTERM, interrupt)
+
+def connect():
+    with ray_session(Resources(cpus_per_trial=1), None):
+        print("connected")
+
+thread = threading.Thread(target=connect)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.ray
+def test_a_program_that_does_something_at_sigterm_may_search_in_any_thread():
+    ended = subprocess.run([sys.executable, "-c", FROM_A_THREAD], capture_output=True, text=True, timeout=300)
+    assert ended.stdout == "connected\n", ended.stderr

@@ -78,10 +78,29 @@ def test_a_trial_is_made_once_and_told_once(proxy, studies, is_passed_on):
     assert its.abandoned_steps == 0
 
 
-def tell(study, number):
+def test_a_trial_that_is_told_again_is_told_the_same(proxy, studies):
+    mine, its = studies
+    number, _ = mine.add(VALUES)
+    proxy.break_at(40, is_passed_on=False)
+    assert tell(mine, number, status="pruned")
+    assert proxy.has_broken
+    (trial,) = its.trials()
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, 1.0, {3: 1.0})
+
+
+def test_the_record_of_a_trial_is_read_when_the_server_is_back(proxy, studies):
+    mine, _ = studies
+    number, _ = mine.add(VALUES)
+    assert tell(mine, number)
+    proxy.break_at(0, is_passed_on=False)
+    assert mine.record(number)["row"]["steps"] == 3
+    assert proxy.has_broken
+
+
+def tell(study, number, status="completed"):
     result = TrialResult(
         spec=trial_spec(study._config, number, VALUES),
-        status="completed",
+        status=status,
         reason="for the test",
         losses=np.ones(3),
         objective=1.0,
