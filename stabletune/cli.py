@@ -83,14 +83,16 @@ def submit(
     """Search on a Ray cluster, as a job; its files are sent, and its results fetched."""
     with _errors_as_exit_codes():
         from stabletune.submission.submit import submit as run_submission
+        from stabletune.terminal import interruptible
 
         def show(text: str) -> None:
             if not quiet:
                 print(text, end="", file=sys.stderr, flush=True)
 
-        ended = run_submission(
-            config, address=address, output=output, resume=resume, job_id=job_, overrides=set_ or (), show=show
-        )
+        with interruptible():
+            ended = run_submission(
+                config, address=address, output=output, resume=resume, job_id=job_, overrides=set_ or (), show=show
+            )
         if ended.result is None:
             _fail(ended.message, ended.exit_code, ended.last_lines if quiet else None)
         _print_result(ended.result, as_json=as_json)

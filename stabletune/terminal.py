@@ -40,7 +40,7 @@ def watching(*, quiet: bool, shows_signals: bool = False) -> Iterator[Listener]:
     ``shows_signals``: where there is no terminal, a line with the signals about once a second, for a single run.
     """
     console = Console(stderr=True, highlight=False)
-    with _interruptible():
+    with interruptible():
         if quiet:
             yield Listener()
         elif not console.is_terminal:
@@ -52,7 +52,7 @@ def watching(*, quiet: bool, shows_signals: bool = False) -> Iterator[Listener]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and the end of the terminal interrupt, and give the process ten seconds to leave then.
 
     A second Ctrl-C would cut off what ends the workers. A signal that is ignored, as under nohup, or that the program

@@ -27,6 +27,7 @@ import torch
 from stabletune.records import TrialSpec
 from stabletune.trial.workload import forget_last_import, modules_of_last_import
 
+_log = logging.getLogger("stabletune")
 _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _STREAMS = (0, 1, 2)
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
@@ -132,8 +133,11 @@ def _kept_values() -> Iterator[None]:
             os.environ.clear()
             os.environ.update(environment)
         for (get, put_back), was in zip(_SETTINGS, settings, strict=True):
-            if get is os.getcwd or get() != was:  # the folder may be gone
-                put_back(was)
+            try:
+                if get is os.getcwd or get() != was:  # the folder may be gone
+                    put_back(was)
+            except OSError as error:
+                _spoil(f"{was!r} cannot be put back: {error}")
 
 
 @contextlib.contextmanager
@@ -170,13 +174,12 @@ def _kept_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_patches() -> Iterator[None]:
-    """Take out what the user's own files put into other modules and their classes, which they do anew in each trial."""
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, types.ModuleType) and id(module) not in _originals:
-            _originals[id(module)] = (module, dict(vars(module)))
-            for value in list(vars(module).values()):
-                if issubclass(type(value), type) and getattr(value, "__module__", None) == name:
-                    _originals[id(value)] = (value, dict(vars(value)))
+    """Take out what the user's own files put into other modules and their classes, which they do anew in each trial.
+
+    A module that was loaded meanwhile is not known as it was: patched, it spoils the process.
+    """
+    for place in _places_not_known():
+        _originals[id(place)] = (place, dict(vars(place)))
     try:
         yield
     finally:
@@ -189,6 +192,20 @@ def _without_patches() -> Iterator[None]:
             for name, value in list(now.items()):
                 if value is not were.get(name) and _is_defined_in(own, files, value):
                     setattr(place, name, were[name]) if name in were else delattr(place, name)
+        for place in _places_not_known():
+            module = place.__name__ if isinstance(place, types.ModuleType) else place.__module__
+            if module not in own and any(_is_defined_in(own, files, value) for value in list(vars(place).values())):
+                _spoil(f"the workload replaced what is in {place.__name__}, which it loaded itself")
+
+
+def _places_not_known() -> Iterator[types.ModuleType | type]:
+    """The modules that are loaded and the classes they define, as far as it is not known what was in them."""
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, types.ModuleType) and id(module) not in _originals:
+            yield module
+            for value in list(vars(module).values()):
+                if issubclass(type(value), type) and getattr(value, "__module__", None) == name:
+                    yield value
 
 
 def _is_defined_in(modules: Container[str], files: Container[Any], value: object) -> bool:
@@ -202,6 +219,17 @@ def _is_defined_in(modules: Container[str], files: Container[Any], value: object
 
 
 _originals: dict[int, tuple[Any, dict[str, Any]]] = {}
+_spoiled_by: list[str] = []
+
+
+def is_spoiled() -> bool:
+    """Whether an earlier trial changed what could not be put back, so that the next needs another process."""
+    return bool(_spoiled_by)
+
+
+def _spoil(reason: str) -> None:
+    _spoiled_by.append(reason)
+    _log.warning("the process is not as it was before the trial: %s", reason)
 
 
 def _has_process_group() -> bool:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,33 @@ def test_grad_mode_is_as_before_too():
     with kept_process():
         torch.set_grad_enabled(False)
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("import sched; sched.namedtuple = lambda *a: None", "the workload replaced what is in sched, which it loaded"),
+        ("import sched", ""),
+        ("import os; os.chdir('/')", ""),
+        ("import os; os.rmdir(os.getcwd())", "cannot be put back"),
+    ],
+    ids=["a patch in a module that it loads", "a module that it loads", "another folder", "its folder is gone"],
+)
+def test_what_cannot_be_put_back_spoils_the_process_and_keeps_the_trial(tmp_path, does, why):
+    source, working_folder = TRAINING.replace("DOES", does), tmp_path / "here"
+    working_folder.mkdir()
+    code = f"""
+import pathlib, sys
+from stabletune.trial.process_state import is_spoiled
+from stabletune.trial.worker import run_trial
+from tests.trial.specs import spec_of_file
+
+sys.modules.pop("sched", None)
+result = run_trial(spec_of_file(pathlib.Path({str(tmp_path)!r}), {source!r}, steps=20))
+print(result.status, is_spoiled())
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=working_folder, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["completed", str(why != "")], done.stderr
+    assert why in done.stderr

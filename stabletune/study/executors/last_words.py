@@ -8,8 +8,8 @@ NAMESPACE = b"stabletune"
 
 
 def leave(trial_id: str, sentence: str) -> None:
-    """Leave the reason; called in a worker of the trial, or for one that cannot."""
-    _internal_kv_put(_key(trial_id), sentence.encode(), overwrite=True, namespace=NAMESPACE)
+    """Leave the reason, unless there is one; called in a worker of the trial, or for one that cannot."""
+    _internal_kv_put(_key(trial_id), sentence.encode(), overwrite=False, namespace=NAMESPACE)
 
 
 def left(trial_id: str) -> str | None:

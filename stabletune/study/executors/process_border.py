@@ -21,12 +21,13 @@ def run_watched(
         report: takes the progress; False ends the trial.
         leave: takes the reason before the process ends.
         is_in_doubt: whether what earlier trials left in the process may be why this one cannot run here. Asked where it
-            fails before its first step, where memory is short, and where too many files are open: True ends the process
-            without a reason.
+            fails before its first step, where memory is short, where too many files are open, and where an earlier one
+            spoiled the process: True ends it without a reason.
     """
+    from stabletune.trial.process_state import is_spoiled
     from stabletune.trial.watchdog import Watchdog, end_process, has_room
 
-    if not has_room() and is_in_doubt():
+    if (is_spoiled() or not has_room()) and is_in_doubt():
         end_process()
     with Watchdog(spec, leave, is_in_doubt=is_in_doubt) as watchdog:
 

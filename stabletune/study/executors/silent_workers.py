@@ -13,7 +13,7 @@ from stabletune.records import SECONDS_WITHOUT_A_STEP, TrialSpec
 from stabletune.study.executors import last_words
 
 SECONDS_BETWEEN_LOOKS = 5.0
-SECONDS_MORE = 30.0
+SECONDS_MORE = 60.0  # it counts from when the worker is there, the watchdog from when torch is
 
 
 def end_worker(trial_id: str, worker: Any, words: str) -> None:
@@ -23,7 +23,7 @@ def end_worker(trial_id: str, worker: Any, words: str) -> None:
 
 
 class SilentWorkers(Callback):
-    """A callback of Tune that kills the worker of a trial half a minute after its own watchdog should have ended it.
+    """A callback of Tune that kills the worker of a trial a minute after its own watchdog should have ended it.
 
     Only time in which this process itself was awake counts: what was said while it slept has not been heard yet.
 

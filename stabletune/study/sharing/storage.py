@@ -114,9 +114,10 @@ def _begin(config: Config, storage: Any, access: Access, beginning: Beginning) -
     is_unused = not study.get_trials(deepcopy=False)
     if isinstance(access, SharedDatabase):
         access.leave_marks_in(study)
+    if config.storage is not None:
         if CONFIG not in study.user_attrs and is_unused and study.directions == _directions(config):
             study.set_user_attr(CONFIG, json.loads(json.dumps(_of_every_driver(config.resolved()))))
-        if may_join:
+        if may_be_there:
             _check_config(study, config)
     if RECORDS_FORMAT not in study.user_attrs and is_unused:
         study.set_user_attr(RECORDS_FORMAT, FORMAT)
