@@ -88,7 +88,10 @@ def modules_of_last_import() -> dict[str, ModuleType]:
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     """Whether the user's own folder holds the module's file, or its folder if it is a namespace package."""
-    places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    try:
+        places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    except KeyError:  # of a namespace package whose parent was unloaded
+        return False
     paths = [Path(place) for place in places]
     return any(path.is_relative_to(folder) and not set(path.parts) & set(_NEVER_FORGOTTEN) for path in paths)
 

@@ -111,3 +111,26 @@ def test_installed_packages_beside_a_workload_stay_loaded(tmp_path):
     run_trial(spec_of_file(tmp_path, source))
     reset_process(quadratic_spec())
     assert sys.modules.pop("installed_thing", None) is not None
+
+
+def test_a_namespace_package_whose_parent_was_unloaded_hinders_no_trial(tmp_path):
+    elsewhere, own = tmp_path / "elsewhere", tmp_path / "own"
+    (elsewhere / "outer_namespace" / "inner").mkdir(parents=True)
+    own.mkdir()
+    unloading = f"""
+import sys
+import torch
+from stabletune import Training
+sys.path.insert(0, {str(elsewhere)!r})
+import outer_namespace.inner
+del sys.modules["outer_namespace"]
+
+def build(seed, device):
+    loss_fn = lambda m, b: (m(b[0]) - b[1]).square().mean()
+    return Training(model=torch.nn.Linear(4, 1), loss_fn=loss_fn, batches=[(torch.randn(8, 4), torch.randn(8, 1))])
+"""
+    spec = spec_of_file(own, unloading, steps=5)
+    try:
+        assert [run_trial(spec).status for _ in range(2)] == ["completed"] * 2
+    finally:
+        sys.modules.pop("outer_namespace.inner", None)

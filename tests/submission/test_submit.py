@@ -129,8 +129,7 @@ def story(submit, head, environment, project):
     def stop_the_job(process, above):
         from ray.job_submission import JobSubmissionClient
 
-        headers = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
-        JobSubmissionClient(head, headers=headers).stop_job(job_in(above))
+        JobSubmissionClient(head).stop_job(job_in(above))
 
     left = submit("config.yaml", "--output", "out", until=r"search: 4 trials", then=press_ctrl_c)
     files_then = sorted(path.name for path in out.iterdir())
@@ -313,25 +312,6 @@ def test_a_study_in_a_database_is_joined_with_resume(submit, environment, projec
         server.remove()
     assert joined.code == 0, joined.stderr
     assert rows_of(project / "of-the-second") == rows_of(project / "of-the-first")
-
-
-@pytest.mark.parametrize(
-    ("given", "answer"),
-    [
-        ({"RAY_AUTH_MODE": "disabled"}, "required: Unauthorized: Missing"),
-        ({"RAY_AUTH_TOKEN": 64 * "a"}, "failed: Forbidden: Invalid"),
-    ],
-)
-def test_without_the_token_of_the_head_a_line_says_how_to_give_it(head, environment, project, given, answer):
-    command = [sys.executable, "-m", "stabletune.cli", "submit", "config.yaml", "--output", "shut", "--address", head]
-    done = subprocess.run(command, cwd=project, env={**environment, **given}, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"--address: must be a Ray head's dashboard that lets you in, but '{head}' gave: Authentication {answer} "
-        "authentication token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the head's token where ~/.ray/auth_token "
-        "does not hold it.\n"
-    )
-    assert not (project / "shut").exists()
 
 
 def test_the_health_checks_of_the_example_are_answered(head, ports):
