@@ -136,10 +136,10 @@ def test_a_changed_workload_source_is_a_difference(write: Writer) -> None:
 
 
 def test_a_password_written_out_opens_the_database_and_is_kept_nowhere(write: Writer) -> None:
-    config = load_config(write("storage: postgresql://me:open%2Fsesame@host/db?sslpassword=my-key\n"))
-    assert config.storage_url == "postgresql://me:open%2Fsesame@host/db?sslpassword=my-key"
+    config = load_config(write("storage: postgresql://me:sesame%2Fpoppy@host/db?sslpassword=my-key\n"))
+    assert config.storage_url == "postgresql://me:sesame%2Fpoppy@host/db?sslpassword=my-key"
     assert config.resolved()["storage"] == "postgresql://me:***@host/db?sslpassword=***"
-    assert not [secret for secret in ("open", "my-key") if secret in repr(config) + repr(config.resolved())]
+    assert not [secret for secret in ("sesame", "poppy", "my-key") if secret in repr(config) + repr(config.resolved())]
     changed = load_config(config.path, overrides=["storage=postgresql://me:changed@host/db?sslpassword=my-key"])
     assert config.difference(changed.resolved()) == []
     assert changed.sha256() == config.sha256()
