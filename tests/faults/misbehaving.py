@@ -55,6 +55,13 @@ def forks():
         time.sleep(0.1)  # and comes back into the training, as a careless child does
 
 
+def dies_before_its_child():
+    if os.fork() == 0:
+        time.sleep(100)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def prints():
     for _ in range(200):
         print("x" * 50_000)
@@ -159,6 +166,7 @@ ACTIONS = {
     "hangs with the lock held": holds_the_lock,
     "allocates without end": allocates,
     "forks": forks,
+    "dies before its child": dies_before_its_child,
     "prints megabytes": prints,
     "changes torch": changes_torch,
     "changes Python": changes_python,

@@ -36,6 +36,7 @@ EXPECTED = {
     "hangs with the lock held": ("failed", DIED),
     "allocates without end": ("failed", r"GiB of memory are more than resources\.memory_gib_per_trial, 2"),
     "forks": ("completed", ""),
+    "dies before its child": ("failed", DIED),
     "prints megabytes": ("completed", ""),
     "changes torch": ("failed", "step 21"),
     "changes Python": (None, ""),
@@ -70,6 +71,7 @@ SECONDS = {
     "sleeps for ever": 6.0,
     "hangs with the lock held": 12.0,
     "hangs with children": 6.0,
+    "dies before its child": 12.0,
 }
 SECONDS_OF_THE_OTHERS = 300.0
 

@@ -86,9 +86,29 @@ def test_no_finished_trial_is_lost_and_none_is_there_twice_after(write_config, t
     )
 
 
-def test_nothing_of_ray_or_optuna_reaches_the_terminal(write_config, tmp_path):
-    done = subprocess.run(command(write_config(), tmp_path / "out"), capture_output=True, text=True)
+DYING = """
+import os, pathlib, signal
+from stabletune.trial.workloads.quadratic import build as quadratic
+
+def build(seed, device, **arguments):
+    with open(pathlib.Path(__file__).with_name("builds"), "a") as builds:
+        builds.write("x")
+        n = builds.tell()
+    if 3 <= n <= 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return quadratic(seed, device, **arguments)
+"""
+
+
+@pytest.mark.parametrize("workload", ["quadratic", "dying.py:build"], ids=["whatever runs well", "a worker that dies"])
+def test_nothing_of_ray_or_optuna_reaches_the_terminal(write_config, tmp_path, workload):
+    (tmp_path / "dying.py").write_text(DYING)
+    config = write_config(
+        ("workload: quadratic", f"workload: {workload}"), ("budget:", "resources: {max_concurrent: 1}\nbudget:")
+    )
+    done = subprocess.run(command(config, tmp_path / "out"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert ("the worker process died three times" in done.stderr) is (workload != "quadratic")
     known = ("search:", "proof:", "baseline seed", *(f"{n}" for n in range(10)))
     assert all(line.startswith(known) for line in done.stderr.splitlines()), done.stderr
     assert done.stdout.startswith("Recommended: optimizer AdamW")

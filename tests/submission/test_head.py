@@ -35,6 +35,23 @@ def test_a_start_that_is_never_answered_is_told(losing, job_id):
         Head(f"http://127.0.0.1:{losing.server_port}").start(job_id, "true")
 
 
+def test_a_log_that_cannot_be_read_while_the_job_runs_is_told_and_shown_at_its_end(losing, job_id, tmp_path):
+    """On a way without web sockets."""
+    told, shown = tmp_path / "told", ""
+
+    def show(text):
+        nonlocal shown
+        shown += text
+        if "its log cannot be read while it runs; it is followed all the same." in shown:
+            told.touch()
+
+    asked = Head(f"http://127.0.0.1:{losing.server_port}")
+    asked.start(job_id, f"timeout 120 sh -c 'until [ -e {told} ]; do sleep 0.1; done' && echo ran")
+    assert asked.follow(job_id, show).status == "SUCCEEDED"
+    assert shown.count("it is followed all the same.") == 1
+    assert shown.splitlines().count("ran") == 1
+
+
 def test_what_a_job_writes_commands_no_terminal(head, job_id):
     asked = Head(head)
     asked.start(job_id, r"printf 'a\033]0;mine\007\tb\n'; exit 5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stabletune.records import Progress, TrialResult, TrialSpec
+from stabletune.study.executors.forked_children import withhold_connections
 
 
 def run_watched(
@@ -27,6 +28,7 @@ def run_watched(
     from stabletune.trial.process_state import is_spoiled
     from stabletune.trial.watchdog import Watchdog, end_process, has_room
 
+    withhold_connections()
     if (is_spoiled() or not has_room()) and is_in_doubt():
         end_process()
     with Watchdog(spec, leave, is_in_doubt=is_in_doubt) as watchdog:

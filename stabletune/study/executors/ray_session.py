@@ -35,6 +35,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a dead worker becomes a record; Ray tells of it on stdout, amid the result
 }
 
 

@@ -5,8 +5,11 @@ The Optuna study behind the source is the single truth; Ray's own folder is scra
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,7 @@ class RayTuneExecutor:
             ResourceError: there is no such cluster, or it lacks what one trial asks for.
             ClusterError: it was lost on the way.
         """
-        with ray_session(self._resources, self._workload) as session, watched_cluster():
+        with ray_session(self._resources, self._workload) as session, watched_cluster(), _quiet_tune():
             self._tune(source, session)
 
     def _tune(self, source: TrialSource, session: Session) -> None:
@@ -90,6 +93,18 @@ def build(resources: Resources, workload: Path | None = None) -> RayTuneExecutor
     if resources.address == "local":
         refuse_if_lacking(resources, {"CPU": float(os.cpu_count() or 1), "GPU": math.inf})
     return RayTuneExecutor(resources, workload)
+
+
+@contextlib.contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Tune logs the traceback of each dead worker, which becomes a record here."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _run_in_actor(config: dict[str, Any]) -> None:
