@@ -30,8 +30,8 @@ demo: $(READY) ## Search the diabetes example into runs/diabetes; a second run g
 	$(BIN)/stabletune search examples/diabetes/config.yaml --output runs/diabetes --resume
 
 # Threads that wait must not spin: there are more of them than cores.
-test: $(READY) ## Run all tests but those that need a GPU, in WORKERS=2 processes
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not gpu" -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+test: $(READY) ## Run all tests but those that need a GPU, in WORKERS=3 processes
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not gpu" -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## Check format, lint, types, layers, and known vulnerabilities where they can be looked up
 	$(BIN)/ruff format --check .

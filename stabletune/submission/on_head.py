@@ -52,7 +52,7 @@ def run_step(step: str, job_id: str) -> str:
     if step == "take-up":
         return take_up(job_id)
     if step == "hand-out":
-        return hand_out(job_id)
+        return hand_out(job_id, _logs())
     raise ConfigError(f"job: must be take-up or hand-out, but got {step!r}. `stabletune submit` calls both.")
 
 
@@ -99,22 +99,20 @@ def refuse_difference(config: Config, other: Mapping[str, Any], where: str) -> N
         )
 
 
-def hand_out(job_id: str) -> str:
-    """Move the run of a job that is over into an archive among Ray's logs; returns a ``Parcel`` as JSON.
+def hand_out(job_id: str, logs: Path) -> str:
+    """Pack the run of a job that is over among Ray's ``logs``; returns a ``Parcel`` as JSON.
 
-    A second call finds the archive and says the same.
+    The run itself stays: what Ray serves goes with its session, and may not have arrived by then.
 
     Raises:
         OutputFolderError: another call, or the search, is still at work in the folder.
     """
-    folder, archive = RunFolder(job_folder(job_id)), _logs() / f"stabletune-run-{job_id}.tar.gz"
+    folder, archive = RunFolder(job_folder(job_id)), logs / f"stabletune-run-{job_id}.tar.gz"
+    parcel = Parcel()
     if folder.exists():
         with folder.claimed():
             pack_run(folder.path.iterdir(), archive)
-            shutil.rmtree(folder.path)
-    parcel = Parcel()
-    if archive.is_file():
-        parcel = Parcel(archive.name, archive.stat().st_size, sha256_of(archive))
+            parcel = Parcel(archive.name, archive.stat().st_size, sha256_of(archive))
     return json.dumps(dataclasses.asdict(parcel))
 
 

@@ -36,7 +36,7 @@ _ATTRIBUTES = (
     (threading, "excepthook"),
     (tempfile, "tempdir"),
 )
-_LISTS: tuple[list[Any], ...] = (sys.path, sys.argv, sys.meta_path, sys.path_hooks, logging.root.handlers)
+_LISTS = (*((sys, name) for name in ("path", "argv", "meta_path", "path_hooks")), (logging.root, "handlers"))
 _HOOKS = [
     hooks
     for module in ("torch.nn.modules.module", "torch.optim.optimizer")
@@ -100,7 +100,8 @@ def kept_process() -> Iterator[None]:
 
     The working folder, the environment, the import path, loaded modules, the standard streams and their descriptors,
     signals, limits, locale, warnings, numpy's handling of errors, logging, the garbage collector, the hooks of all
-    modules and optimizers, and what its own files replaced inside others. What a library that it loads replaces stays.
+    modules and optimizers, and what is defined in its own files and was put into others. What a library that it loads
+    replaces stays, as does one library's function in the place of another's.
     """
     forget_last_import()
     with _kept_streams(), _kept_signals(), _kept_values(), _without_patches(), torch.inference_mode(False):
@@ -116,7 +117,8 @@ def kept_process() -> Iterator[None]:
 def _kept_values() -> Iterator[None]:
     environment, modules = dict(os.environ), dict(sys.modules)
     attributes = [getattr(module, name) for module, name in _ATTRIBUTES]
-    lists, hooks = [list(items) for items in _LISTS], [dict(entries) for entries in _HOOKS]
+    lists = [getattr(owner, name) for owner, name in _LISTS]
+    contents, hooks = [list(items) for items in lists], [dict(entries) for entries in _HOOKS]
     settings = [get() for get, _ in _SETTINGS]
     try:
         yield
@@ -124,8 +126,9 @@ def _kept_values() -> Iterator[None]:
         for (module, name), was in zip(_ATTRIBUTES, attributes, strict=True):
             setattr(module, name, was)
         sys.modules.update(modules)
-        for items, kept in zip(_LISTS, lists, strict=True):
+        for (owner, name), items, kept in zip(_LISTS, lists, contents, strict=True):
             items[:] = kept
+            setattr(owner, name, items)
         for entries, those in zip(_HOOKS, hooks, strict=True):
             entries.clear()
             entries.update(those)
@@ -146,12 +149,13 @@ def _kept_streams() -> Iterator[None]:
     copies = {}
     for number in _STREAMS:
         with contextlib.suppress(OSError):
-            copies[number] = os.dup(number)
+            copies[number] = os.dup(number), os.isatty(number)
     try:
         yield
     finally:
-        for number, copy in copies.items():
-            os.dup2(copy, number)
+        for number, (copy, was_terminal) in copies.items():
+            if os.isatty(copy) is was_terminal:  # one that was closed cannot be written to any more
+                os.dup2(copy, number)
             os.close(copy)
 
 

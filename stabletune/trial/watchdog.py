@@ -47,9 +47,7 @@ class Watchdog:
             it may have left what fills the memory.
     """
 
-    def __init__(
-        self, spec: TrialSpec, leave: Callable[[str], None], *, is_in_doubt: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, spec: TrialSpec, leave: Callable[[str], None], *, is_in_doubt: bool = False) -> None:
         self._spec, self._leave, self._is_in_doubt = spec, leave, is_in_doubt
         self._looks = itertools.count()
         self._of_children = 0.0
@@ -88,7 +86,7 @@ class Watchdog:
                 # where it can open no file any more, its time is watched all the same
                 with contextlib.suppress(OSError):
                     fault = self._fault_of_memory()
-                    if fault is not None and self._is_in_doubt():
+                    if fault is not None and self._is_in_doubt:
                         end_process()
             if fault is not None:
                 try:
@@ -158,12 +156,12 @@ def memory_alone(process: int) -> float:
 
 def descendants(process: int | str = "self") -> list[int]:
     """The processes that this one started, and those that they did."""
-    found: list[int] = []
-    for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
-            children = [int(child) for child in listed.read_text().split()]
-            found += [one for child in children for one in (child, *descendants(child))]
-    return found
+    children: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        for listed in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                children += map(int, listed.read_text().split())
+    return [one for child in children for one in (child, *descendants(child))]
 
 
 def machine_memory() -> tuple[float, float]:

@@ -141,3 +141,14 @@ def test_the_trials_after_it_run_as_if_it_had_not(results):
     assert {result.reason for result in after} == {after[0].reason}
     for result in after[1:]:
         assert np.array_equal(result.losses, after[0].losses)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_that_only_a_new_process_can_run_gets_one_though_other_workers_are_free():
+    """A model that no process may register twice, in every fourth trial of two workers."""
+    kinds = ["none" if number % 4 else "registers a model" for number in range(24)]
+    source = Queue([spec(number, kind) for number, kind in enumerate(kinds)])
+    build(Resources(max_concurrent=2, cpus_per_trial=1)).run(source)
+    reasons = [result.reason for result in source.results.values() if result.status != "completed"]
+    assert reasons == []

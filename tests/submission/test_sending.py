@@ -1,6 +1,7 @@
 """What a job is sent holds where it arrives: relative paths, files from elsewhere, an earlier run, its lessons."""
 
 import io
+import json
 import os
 import random
 import shutil
@@ -212,6 +213,24 @@ def test_a_job_that_is_sent_again_keeps_what_it_has_and_refuses_another_config(s
     prepare(load_config(config), "stabletune-mine-1", here, run)
     assert take_up().returncode == 0
     assert (RunFolder(there).trials.rows(), RunFolder(there).config()["resources"]["address"]) == (rows[:1], "auto")
+
+
+HAND_OUT = "import sys, pathlib; from stabletune.submission.on_head import hand_out; print(hand_out(*LOGS))"
+
+
+def test_a_run_that_was_handed_out_is_there_for_a_head_that_was_started_anew(searched, tmp_path):
+    """Whose logs are elsewhere."""
+    _, run = searched
+    there = tmp_path / "home" / ".stabletune" / "jobs" / "stabletune-mine-1"
+    shutil.copytree(run.path, there)
+    for logs in (tmp_path / "logs", tmp_path / "new_logs"):
+        logs.mkdir()
+        code = HAND_OUT.replace("*LOGS", f"'stabletune-mine-1', pathlib.Path({str(logs)!r})")
+        environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+        parcel = json.loads(subprocess.check_output([sys.executable, "-c", code], env=environment))
+        unpack_run(logs / parcel["file"], logs / "run")
+        assert RunFolder(logs / "run").trials.rows() == run.trials.rows()
+    assert RunFolder(there).trials.rows() == run.trials.rows()
 
 
 def test_a_run_that_is_too_large_to_be_sent_is_refused(searched, tmp_path):

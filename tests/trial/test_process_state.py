@@ -76,7 +76,8 @@ def the_process():
         "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "handlers": list(logging.root.handlers),
         "hook": sys.excepthook,
-        "arguments": list(sys.argv),
+        "arguments": (id(sys.argv), list(sys.argv)),
+        "path": (id(sys.path), list(sys.path)),
         "start method": multiprocessing.get_start_method(allow_none=True),
         "output": os.fstat(1).st_ino,
         "error": os.fstat(2).st_ino,
@@ -96,11 +97,30 @@ def test_signals_limits_and_descriptors_are_as_before():
         logging.root.addHandler(logging.NullHandler())
         sys.excepthook = print
         sys.argv.append("--more")
+        sys.path = ["elsewhere", *sys.path]
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.close(2)
     assert the_process() == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert len(os.listdir("/proc/self/fd")) == n_files + 1  # what os.open gave
+
+
+HUNG_UP = """
+import os, pty
+from stabletune.trial.process_state import kept_process
+
+terminal, ours = pty.openpty()
+os.dup2(ours, 1)
+os.close(ours)
+with kept_process():
+    os.close(terminal)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+os.write(1, b"written")
+"""
+
+
+def test_a_terminal_that_was_closed_meanwhile_is_not_put_back():
+    subprocess.run([sys.executable, "-c", HUNG_UP], check=True)
 
 
 LOWERED = """

@@ -53,7 +53,7 @@ from stabletune.trial.watchdog import Watchdog
 from tests.trial.specs import quadratic_spec
 
 left_over = np.ones(2**26)
-with Watchdog(quadratic_spec(memory_gib=0.25), print, is_in_doubt=lambda: True):
+with Watchdog(quadratic_spec(memory_gib=0.25), print, is_in_doubt=True):
     time.sleep(3600)
 """
 

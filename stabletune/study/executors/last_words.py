@@ -1,6 +1,8 @@
-"""Why a worker process ended itself or was ended, left in the cluster's key-value store for the next attempt."""
+"""What an attempt at a trial tells the next by the cluster's key-value store: that it began, and why it was ended."""
 
 from __future__ import annotations
+
+import itertools
 
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
@@ -18,9 +20,13 @@ def left(trial_id: str) -> str | None:
     return None if found is None else found.decode()
 
 
-def doubt(trial_id: str) -> bool:
-    """Note that this trial is tried again in another process; False where it was before."""
-    return not _internal_kv_put(_key(trial_id, "doubted"), b"1", overwrite=False, namespace=NAMESPACE)
+def begin(trial_id: str) -> int:
+    """Note that an attempt at this trial begins; returns which one it is, from 1."""
+    return next(
+        n
+        for n in itertools.count(1)
+        if not _internal_kv_put(_key(trial_id, f"attempt_{n}"), b"1", overwrite=False, namespace=NAMESPACE)
+    )
 
 
 def _key(trial_id: str, what: str = "last_words") -> bytes:

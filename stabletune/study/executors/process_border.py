@@ -13,7 +13,7 @@ def run_watched(
     report: Callable[[Progress], bool],
     leave: Callable[[str], None],
     *,
-    is_in_doubt: Callable[[], bool] = lambda: False,
+    is_in_doubt: bool = False,
 ) -> TrialResult:
     """Run one trial in a process of its own, which ends itself if the trial hangs or outgrows it.
 
@@ -21,15 +21,15 @@ def run_watched(
         spec: what to run.
         report: takes the progress; False ends the trial.
         leave: takes the reason before the process ends.
-        is_in_doubt: whether what earlier trials left in the process may be why this one cannot run here. Asked where it
-            fails before its first step, where memory is short, where too many files are open, and where an earlier one
-            spoiled the process: True ends it without a reason.
+        is_in_doubt: whether what earlier trials left in the process may be why this one cannot run here. Then it ends
+            without a reason where the trial fails before its first step, where memory is short, where too many files
+            are open, and where an earlier one spoiled the process.
     """
     from stabletune.trial.process_state import is_spoiled
     from stabletune.trial.watchdog import Watchdog, end_process, has_room
 
     withhold_connections()
-    if (is_spoiled() or not has_room()) and is_in_doubt():
+    if (is_spoiled() or not has_room()) and is_in_doubt:
         end_process()
     with Watchdog(spec, leave, is_in_doubt=is_in_doubt) as watchdog:
 
@@ -38,7 +38,7 @@ def run_watched(
             return report(progress)
 
         result = run_here(spec, heard)
-    if result.status == "failed" and not result.steps and is_in_doubt():
+    if result.status == "failed" and not result.steps and is_in_doubt:
         end_process()
     return result
 

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import math
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -35,7 +37,6 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a dead worker becomes a record; Ray tells of it on stdout, amid the result
 }
 
 
@@ -77,16 +78,33 @@ def ray_session(resources: Resources, workload: Path | None) -> Iterator[Session
                 environment["working_dir"] = str(scratch / "sent")
                 sent = workload.parent
             options["runtime_env"] = environment
-        _connect(ray, options)
-        try:
-            with _session_folder_of_a_client(scratch):
-                if resources.address != "local":
-                    _check_nodes(ray)
-                yield Session(scratch, sent)
-        finally:
-            ray.shutdown()
+        with _quiet():
+            _connect(ray, options)
+            try:
+                with _session_folder_of_a_client(scratch):
+                    if resources.address != "local":
+                        _check_nodes(ray)
+                    yield Session(scratch, sent)
+            finally:
+                ray.shutdown()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A dead worker becomes a record: Tune would log its traceback, and Ray tell of it on stdout, amid the result."""
+    from ray._private.ray_logging import stderr_deduplicator, stdout_deduplicator
+
+    tune = logging.getLogger("ray.tune")
+    level, skipped = tune.level, stdout_deduplicator.skip_re
+    tune.setLevel(logging.CRITICAL)
+    stdout_deduplicator.skip_re = stderr_deduplicator.skip_re = re.compile(".")
+    try:
+        yield
+    finally:
+        tune.setLevel(level)
+        stdout_deduplicator.skip_re = stderr_deduplicator.skip_re = skipped
 
 
 def relocated(spec: TrialSpec, sent_folder: Path | None) -> TrialSpec:

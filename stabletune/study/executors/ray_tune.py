@@ -5,11 +5,9 @@ The Optuna study behind the source is the single truth; Ray's own folder is scra
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import itertools
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from stabletune.study.failures import ended, worker_died
 from stabletune.study.source import TrialSource
 
 RETRIES_OF_A_DEAD_WORKER = 2  # the first may go to a node that has just died too
-_begun: list[str] = []  # the trials of this worker
+_uses = itertools.count()  # of this worker
 
 
 class RayTuneExecutor:
@@ -46,7 +44,7 @@ class RayTuneExecutor:
             ResourceError: there is no such cluster, or it lacks what one trial asks for.
             ClusterError: it was lost on the way.
         """
-        with ray_session(self._resources, self._workload) as session, watched_cluster(), _quiet_tune():
+        with ray_session(self._resources, self._workload) as session, watched_cluster():
             self._tune(source, session)
 
     def _tune(self, source: TrialSource, session: Session) -> None:
@@ -95,18 +93,6 @@ def build(resources: Resources, workload: Path | None = None) -> RayTuneExecutor
     return RayTuneExecutor(resources, workload)
 
 
-@contextlib.contextmanager
-def _quiet_tune() -> Iterator[None]:
-    """Tune logs the traceback of each dead worker, which becomes a record here."""
-    logger = logging.getLogger("ray.tune")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def _run_in_actor(config: dict[str, Any]) -> None:
     """Runs inside the Ray actor: progress and the result go back through ``tune.report``."""
     from ray import tune
@@ -129,13 +115,13 @@ def _run_in_actor(config: dict[str, Any]) -> None:
     if words is not None:  # an earlier attempt ended its process; another would do the same
         tune.report({"result": ended(spec, words)})
         return
-    was_used = bool(_begun)
-    _begun.append(trial_id)
+    is_last = last_words.begin(trial_id) > RETRIES_OF_A_DEAD_WORKER  # which may get a used worker too
+    is_in_doubt = next(_uses) > 0 and not is_last
     result = run_watched(
         spec,
         report,
         lambda sentence: last_words.leave(trial_id, sentence),
-        is_in_doubt=lambda: was_used and last_words.doubt(trial_id),
+        is_in_doubt=is_in_doubt,
     )
     if not is_wanted:
         raise SystemExit  # Tune stopped the trial by raising it; a thread that returns instead blocks the actor
