@@ -46,7 +46,8 @@ OBSTRUCTION = """
 
     def obstruct(seed, device):
         for trials in (pathlib.Path.home() / ".stabletune" / "jobs").glob("*/trials"):
-            (trials / "0002" / "losses.npy" / "full").mkdir(parents=True, exist_ok=True)
+            if not (trials / "0002").exists():  # those of jobs that are over stay
+                (trials / "0002" / "losses.npy" / "full").mkdir(parents=True)
         return build(seed, device, jitter=0.1, curvatures=[1.0, 30.0])
 """
 SHARED = """
