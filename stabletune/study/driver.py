@@ -120,7 +120,6 @@ class Driver:
 
     def conclude(self) -> StudyResult:
         """Write what there is to write and say how it ended."""
-        self._folder.forget_running()
         if self._study.drivers is not None:
             self._study.exclusively(self._settle)
         result = self._result()

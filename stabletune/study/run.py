@@ -118,10 +118,11 @@ def _search(
             runner.run(driver)
         driver.raise_what_stopped_it()
         return driver.conclude()
-    except (BaselineFailed, ResourceError) as error:
+    except (BaselineFailed, ResourceError, KeyboardInterrupt) as error:
         if is_new and (isinstance(error, BaselineFailed) or study.is_unused):
             study.discard()
             folder.discard()
         raise
     finally:
         study.leave()
+        folder.forget_running()

@@ -45,6 +45,7 @@ def test_a_search_leaves_in_peace_and_goes_on(write_config, tmp_path, tmp_path_f
     assert driver.returncode == 130, "".join(heard) + said
     assert said.splitlines()[-1] == "stabletune: interrupted; every finished trial is kept. Go on with --resume."
     assert "Traceback" not in said
+    assert not (out / "running.json").exists()
     deadline = time.monotonic() + 60.0
     while processes_of(driver.pid) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -120,6 +120,24 @@ def test_an_interrupted_search_loses_no_trial_and_an_interrupted_proof_ends_as_i
         assert resumed.recommendation.settings == whole.recommendation.settings
 
 
+class InterruptingAtOnce(Listener):
+    def on_search(self, n_trials, n_finished):
+        raise KeyboardInterrupt
+
+
+def test_a_search_that_is_interrupted_before_its_first_trial_leaves_no_folder_that_wants_to_be_resumed(
+    write_config, tmp_path
+):
+    config = write_config()
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "out", listener=InterruptingAtOnce())
+    assert not (tmp_path / "out").exists()
+    run(write_config(("trials: 6", "trials: 1")), tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "out", resume=True, listener=InterruptingAtOnce())
+    assert len(rows_of(tmp_path / "out" / "trials.csv")) == 1
+
+
 def test_the_baseline_may_lie_outside_the_space(write_config, tmp_path):
     baseline = ("budget:", "baseline: {lr: 1.0e-5, beta2: 0.99999, weight_decay: 0.5}\nbudget:")
     run(write_config(baseline), tmp_path / "out")

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import types
@@ -26,6 +27,7 @@ from stabletune.study.executors.packing import pack
 
 GIB = 2.0**30
 SECONDS_TO_ANSWER = 60.0
+SECONDS_TO_KNOCK = 10.0
 ROUNDING = 1e-6
 _OF_WORKERS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # a trial without a GPU must not see any
 _ENVIRONMENT = {
@@ -180,6 +182,7 @@ def sent_with_the_job() -> Path | None:
 def _connect(ray: Any, options: dict[str, Any]) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _knock(options["address"])
         ray.init(**options)
     except Exception as error:  # of a node that dies while it starts Ray raises this very class
         ray.shutdown()
@@ -195,6 +198,13 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
         ) from error
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own in the place of the one that interrupts a search
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where no machine is, or none listens: Ray would ask for minutes, and could not be interrupted."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_KNOCK).close()
 
 
 def _check_nodes(ray: Any) -> None:

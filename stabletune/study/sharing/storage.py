@@ -186,10 +186,21 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
     try:
         return optuna.storages.JournalStorage(_Journal(str(path)))
     except (ValueError, KeyError, TypeError, AssertionError, RecursionError, OSError) as error:
+        damage = _damage(path) if isinstance(error, ValueError) else None
         raise OutputFolderError(
-            f"{path}: must be a journal that Optuna wrote, but reading it gave {type(error).__name__}: {error}. "
-            "Restore it, or start another search."
+            f"{path}: must be a journal that Optuna wrote, but "
+            f"{damage or f'reading it gave {type(error).__name__}: {error}'}. Restore it, or start another search."
         ) from error
+
+
+def _damage(path: Path) -> str | None:
+    """Which line of a journal is no record, if one is not."""
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            json.loads(line)
+        except (ValueError, RecursionError):
+            return f"line {number} is damaged"
+    return None
 
 
 def read_study(config: Config, journal_path: Path) -> optuna.Study | None:

@@ -47,12 +47,13 @@ def test_what_no_single_node_has_is_refused(asked, words):
 
 
 @pytest.mark.ray
-def test_an_address_where_nothing_answers_is_refused_in_one_line(write_config, tmp_path):
-    config = write_config(("budget:", "resources: {address: 'ray://127.0.0.1:9'}\nbudget:"))
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "no-such-host.invalid:6379"])
+def test_an_address_where_nothing_answers_is_refused_in_one_line(write_config, tmp_path, address):
+    config = write_config(("budget:", f"resources: {{address: '{address}'}}\nbudget:"))
     command = [sys.executable, "-m", "stabletune.cli", "search", str(config), "--output", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "resources.address: must be a Ray cluster that answers, but 'ray://127.0.0.1:9' gave" in done.stderr
+    assert f"resources.address: must be a Ray cluster that answers, but '{address}' gave" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

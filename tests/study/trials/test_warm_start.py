@@ -85,6 +85,15 @@ def test_a_damaged_journal_is_a_clear_error(write_config, tmp_path, damage):
     assert (tmp_path / "first" / "study.journal").read_bytes() == damage
 
 
+def test_a_journal_that_is_damaged_amid_its_records_is_refused_with_the_line(write_config, tmp_path):
+    run(write_config(("trials: 6", "trials: 1")), tmp_path / "first")
+    journal = tmp_path / "first" / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], b"\xff" + lines[2][1:], *lines[3:]]))
+    with pytest.raises(OutputFolderError, match=r"study\.journal: must be a journal .*, but line 3 is damaged\."):
+        run(write_config(("trials: 6", "trials: 1")), tmp_path / "first", resume=True)
+
+
 def test_records_of_another_version_are_refused_by_name(write_config, tmp_path):
     run(write_config(("trials: 6", "trials: 1")), tmp_path / "first")
     journal = tmp_path / "first" / "study.journal"
