@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+import sys
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -224,16 +225,20 @@ class GuardPolicy:
         usual = statistics.median(self._norms) if len(self._norms) >= FEWEST else math.inf
         lately = max(list(self._norms)[-SUDDEN_OVER:], default=math.inf)
         is_large = math.isfinite(norm) and usual > 0.0 and norm > OUTLIER * max(usual, lately)
-        is_leap = is_large and self._n_leaps < MOST_LEAPS
+        # beside what is as good as zero anything would leap, and be scaled to nothing
+        is_leap = is_large and usual / norm >= sys.float_info.min and self._n_leaps < MOST_LEAPS
         if math.isfinite(norm):
             self._norms.append(usual if is_leap else norm)
             self._n_leaps = self._n_leaps + 1 if is_leap else 0
         if not is_leap or not self.bounds.limits_gradients:
             return 1.0, ""
-        scale = LIMITED_TO * usual / left
-        if not scale < 1.0:  # it was clipped to less already
+        limit = LIMITED_TO * usual
+        if not limit < left:  # it was clipped to less already
             return 1.0, ""
-        return scale, f"The gradient leaps to {norm / usual:.3g} times its median: scale it to {LIMITED_TO:g} times."
+        return (
+            limit / left,
+            f"The gradient leaps to {norm / usual:.3g} times its median: scale it to {LIMITED_TO:g} times.",
+        )
 
 
 def _is_number(value: object) -> bool:

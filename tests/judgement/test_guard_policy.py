@@ -65,6 +65,7 @@ def test_a_gradient_that_was_clipped_to_less_already_is_left_alone():
     policy = GuardPolicy()
     replay(calm(60), calm(60), policy=policy)
     assert policy.before_step(50.0, left_norm=1.0) is None
+    assert policy.before_step(50.0, left_norm=0.0) is None
     policy.after_step(1.0)
     decision = policy.before_step(50.0, left_norm=10.0)
     assert decision.gradient_scale * 10.0 == pytest.approx(3.0 * np.median(calm(50)), rel=0.01)
@@ -107,8 +108,9 @@ def test_a_norm_that_rises_for_good_is_limited_for_five_steps_and_then_left_alon
     assert [decision.step for decision in decisions] == [61, 62, 63, 64, 65]
 
 
-def test_gradients_that_were_all_zero_make_the_first_other_no_leap():
-    decisions, _ = replay(calm(80), [*[0.0] * 40, *calm(40)])
+@pytest.mark.parametrize("nothing", [0.0, 5e-324, 1e-310])
+def test_gradients_that_were_as_good_as_zero_make_the_first_other_no_leap(nothing):
+    decisions, _ = replay(calm(80), [*[nothing] * 40, *calm(40)])
     assert decisions == []
 
 
