@@ -56,7 +56,8 @@ def _nearest(name: str, values: Mapping[str, Any], space: SearchSpace) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return value if value in distribution.choices else distribution.choices[0]
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    return high if value is None else min(max(value, low), high)
+    nearest = high if value is None else min(max(value, low), high)
+    return round(nearest) if isinstance(distribution, IntDistribution) else nearest
 
 
 def _suggest_one(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -36,7 +36,8 @@ def spaces(draw):
 def contains(value, limits):
     if isinstance(limits, Choices):
         return limits.contains(value)
-    slack = 1e-9 * max(abs(limits.low), abs(limits.high))  # 1 - (1 - x) is x to a rounding
+    rounding = 2.0**-52 if limits.scale == "log_one_minus" else 0.0  # of 1 - (1 - x)
+    slack = 1e-9 * max(abs(limits.low), abs(limits.high)) + rounding
     return limits.low - slack <= value <= limits.high + slack
 
 

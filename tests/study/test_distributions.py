@@ -1,6 +1,6 @@
 import pytest
 
-from stabletune.space import Choices, FloatRange, SearchSpace
+from stabletune.space import Choices, FloatRange, IntRange, SearchSpace
 from stabletune.study.distributions import is_inside, nearest_params
 
 SPACE = SearchSpace(
@@ -39,3 +39,11 @@ def test_nearest_params_are_whole_and_within_bounds_so_that_samplers_keep_the_wh
 def test_no_clip_is_nearest_to_the_highest_limit():
     space = SearchSpace({"max_grad_norm": FloatRange(0.1, 10.0, "log")})
     assert nearest_params(space, {"max_grad_norm": None}) == {"max_grad_norm": 10.0}
+
+
+def test_a_fraction_is_nearest_to_a_whole_number_where_the_range_has_no_others():
+    space = SearchSpace({"workload_args.width": IntRange(1, 64)})
+    assert [nearest_params(space, {"workload_args.width": value})["workload_args.width"] for value in (7.6, 1e9)] == [
+        8,
+        64,
+    ]
