@@ -215,7 +215,12 @@ def test_a_job_that_is_sent_again_keeps_what_it_has_and_refuses_another_config(s
     assert (RunFolder(there).trials.rows(), RunFolder(there).config()["resources"]["address"]) == (rows[:1], "auto")
 
 
-HAND_OUT = "import sys, pathlib; from stabletune.submission.on_head import hand_out; print(hand_out(*LOGS))"
+HAND_OUT = """
+import pathlib, sys
+from stabletune.submission.on_head import hand_out
+
+print(hand_out("stabletune-mine-1", pathlib.Path(sys.argv[1])))
+"""
 
 
 def test_a_run_that_was_handed_out_is_there_for_a_head_that_was_started_anew(searched, tmp_path):
@@ -225,9 +230,8 @@ def test_a_run_that_was_handed_out_is_there_for_a_head_that_was_started_anew(sea
     shutil.copytree(run.path, there)
     for logs in (tmp_path / "logs", tmp_path / "new_logs"):
         logs.mkdir()
-        code = HAND_OUT.replace("*LOGS", f"'stabletune-mine-1', pathlib.Path({str(logs)!r})")
         environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
-        parcel = json.loads(subprocess.check_output([sys.executable, "-c", code], env=environment))
+        parcel = json.loads(subprocess.check_output([sys.executable, "-c", HAND_OUT, logs], env=environment))
         unpack_run(logs / parcel["file"], logs / "run")
         assert RunFolder(logs / "run").trials.rows() == run.trials.rows()
     assert RunFolder(there).trials.rows() == run.trials.rows()
